@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * Layout of the trace database: shared memory written by the agent inside the target and read by capture.
+ * Freestanding: plain integers only. docs/INTERNALS.md explains the ideas.
+ *
+ * One memfd ("silt-db") per `silt run`, made and held by the launcher:
+ *
+ *   offset 0                     struct silt_db_run: options, slot table, marks
+ *   SLOT_OFFSET + i * SLOT_SIZE  slot i: the database of one process image
+ *
+ * The file is sparse; only touched pages cost memory. A process maps the run page and a window of its slot, and lets
+ * the window grow with mremap. A forked child needs no descriptor: it duplicates the run page's mapping with
+ * mremap(old_size = 0) up to its own slot's offset and drops the front.
+ *
+ * Inside a slot everything is found by "refs": offsets from the slot's start in units of SILT_DB_UNIT bytes, ref 0 =
+ * none. Nothing is ever moved. Words that several threads write are changed with single atomic operations, so a reader
+ * that stops the target anywhere finds a consistent database, give or take the operation in flight.
+ */
+#ifndef SILT_CAPTURE_AGENT_TRACE_DB_H
+#define SILT_CAPTURE_AGENT_TRACE_DB_H
+
+#include <stdint.h>
+
+#define SILT_DB_RUN_MAGIC 0x6e7552744c695321ull /* "!SiLtRun" */
+#define SILT_DB_MAGIC 0x62446574536c6953ull
+#define SILT_DB_VERSION 1u
+#define SILT_DB_NAME "silt-db"
+
+#define SILT_DB_RUN_SIZE 65536ull /* bytes of the run area that are mapped */
+#define SILT_DB_SLOT_OFFSET 65536ull
+#define SILT_DB_SLOT_SIZE (16ull << 30)
+#define SILT_DB_SLOTS 1024u
+#define SILT_DB_FILE_SIZE (SILT_DB_SLOT_OFFSET + SILT_DB_SLOTS * SILT_DB_SLOT_SIZE)
+#define SILT_DB_UNIT 32ull /* bytes per ref unit */
+
+/* The environment variable that leads an exec'ed image to the database: "PID:FD:INODE:RUNID", decimal, decimal, decimal,
+ * 16 hex digits. The agent opens /proc/PID/fd/FD, compares the inode and the run id, maps, closes. */
+#define SILT_DB_ENV "SILT_AGENT"
+
+enum silt_db_flags {
+	SILT_DB_THREADS = 1,   /* contexts carry the thread */
+	SILT_DB_NO_FOLLOW = 2, /* leave children and exec'ed images alone */
+};
+
+struct silt_db_options {
+	uint32_t flags;        /* enum silt_db_flags */
+	uint32_t max_depth;    /* frames kept per stack, 1..SILT_DB_MAX_DEPTH */
+	uint64_t db_limit;     /* bytes stacks and contexts may take in one slot */
+	uint64_t min_size;     /* smaller allocations are not tracked */
+	uint64_t sample_bytes; /* 0: track every allocation */
+	uint64_t mmap_min;     /* anonymous mappings from this size on are tracked */
+};
+#define SILT_DB_MAX_DEPTH 512u
+#define SILT_DB_DEFAULT_DEPTH 128u
+
+enum silt_db_slot_state {
+	SILT_SLOT_FREE = 0,    /* all zero on disk: may be claimed */
+	SILT_SLOT_CLAIMED = 1, /* claimed by pid, being set up */
+	SILT_SLOT_ACTIVE = 2,
+	SILT_SLOT_DONE = 3, /* launcher only: its dump is being written, then it is punched out and FREE */
+};
+
+struct silt_db_slot_entry {
+	uint32_t state; /* atomic, enum silt_db_slot_state; FREE -> CLAIMED by the agent with CAS */
+	uint32_t pid;   /* as the process sees itself (getpid) */
+};
+
+#define SILT_DB_RUN_MARKS 256
+struct silt_db_mark {
+	uint32_t state; /* 0 free, 1 being written, 2 complete */
+	uint32_t slot;
+	uint32_t tid;
+	uint32_t epoch;
+	int64_t time_ns; /* CLOCK_REALTIME */
+	uint32_t capture; /* 1: silt_capture(name): the launcher is asked to write a dump of that name */
+	uint32_t done;    /* launcher: handled */
+	char name[96];
+};
+
+struct silt_db_run {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t launcher_pid;
+	int32_t launcher_fd; /* the memfd's number in the launcher */
+	uint32_t wake;       /* futex: bumped by agents when the launcher should look (new slot, capture request) */
+	uint64_t run_id;     /* random */
+	uint64_t inode;      /* the memfd's st_ino */
+	struct silt_db_options options;
+	char socket[64];        /* abstract unix socket of the launcher (without the leading NUL), or "" */
+	uint32_t untracked;     /* atomic: processes that found no slot or could not map one */
+	uint32_t next_slot;     /* hint where to look for a free one */
+	uint32_t mark_next;     /* atomic: marks ever asked for; index modulo SILT_DB_RUN_MARKS */
+	uint32_t reserved;
+	struct silt_db_slot_entry slots[SILT_DB_SLOTS];
+	struct silt_db_mark marks[SILT_DB_RUN_MARKS];
+};
+
+/* ---- one slot ---- */
+
+/* Stack trie. A stack is its innermost node; parents lead outward. Segment k holds nodes
+ * [k * SEG, (k + 1) * SEG); node 0 is not used. */
+struct silt_db_node {
+	uint64_t pcword; /* pc | generation << 48 | flags << 56; see below */
+	uint32_t parent; /* caller's node, 0: outermost */
+	uint32_t next;   /* unused: keeps the size at 16 */
+};
+#define SILT_DB_PC_MASK 0x0000ffffffffffffull
+#define SILT_DB_PC_GENERATION(w) ((uint32_t)((w) >> 48) & 0xffu)
+#define SILT_DB_PC_INTERRUPTED (1ull << 56) /* pc is where a signal arrived, not a return address */
+#define SILT_DB_NODE_SEG 4096u
+#define SILT_DB_NODE_SEGS 16384u /* 64 Mi nodes */
+
+/* Contexts: the unit of accounting. Segmented the same way; context 0 is not used. */
+struct silt_db_context {
+	uint64_t hash;  /* of frames, epoch, kind, thread */
+	uint32_t node;  /* innermost node, 0: no frames */
+	uint32_t flags; /* SILT_STACK_* bits in 0..15, kind in 16..23; bit 31: dead (lost a race, ignore) */
+	uint32_t epoch;
+	uint32_t thread;      /* index into the thread table + 1, 0: not tracked */
+	uint64_t alloc_count; /* flushed part; add what threads' caches hold. With sampling: in 1/256 */
+	uint64_t alloc_bytes;
+};
+#define SILT_DB_CONTEXT_DEAD 0x80000000u
+#define SILT_DB_CONTEXT_KIND(f) (((f) >> 16) & 0xffu)
+#define SILT_DB_CONTEXT_SEG 1024u
+#define SILT_DB_CONTEXT_SEGS 16384u /* 16 Mi contexts: 24 bits */
+#define SILT_DB_CONTEXT_OVERFLOW 1u /* the bucket used when a table is full, flag SILT_STACK_OVERFLOW */
+
+/* Stack flags: the same values as SILT_STACK_* in formats/snapshot.h (a test compares them). */
+#define SILT_DB_STACK_NO_CFI 1u
+#define SILT_DB_STACK_DEPTH 2u
+#define SILT_DB_STACK_BROKEN 4u
+#define SILT_DB_STACK_OVERFLOW 8u
+
+/* Live table: heap address -> entry, two-level directory of page words.
+ *   root[addr >> 30]            ref of a leaf (u32), 0: none
+ *   leaf[(addr >> 12) & 0x3ffff] page word (u64):
+ *       0                 nothing
+ *       bit 63 clear      the page's only entry, inline
+ *       bit 63 set        ref of a chunk in bits 16..47, its capacity (entries) in bits 0..15
+ * A chunk is `capacity` entries (u64), at any place in the chunk:
+ *       0 empty, SILT_DB_ENTRY_TOMB removed, else
+ *       bits 0..8   (address & 4095) / 8
+ *       bits 9..32  context
+ *       bits 33..62 requested size; SILT_DB_SIZE_HUGE: look the address up in the side table
+ *       bit 63      frozen: the chunk is being replaced; the entry is valid where the page word still leads to it
+ */
+#define SILT_DB_ROOT_ENTRIES 131072u /* 47-bit addresses */
+#define SILT_DB_LEAF_PAGES 262144u
+#define SILT_DB_PAGE_CHUNK (1ull << 63)
+#define SILT_DB_PAGE_REF(w) ((uint32_t)((w) >> 16))
+#define SILT_DB_PAGE_CAPACITY(w) ((uint32_t)(w) & 0xffffu)
+#define SILT_DB_ENTRY_TOMB 1ull
+#define SILT_DB_ENTRY_FROZEN (1ull << 63)
+#define SILT_DB_ENTRY_OFFSET(e) ((uint32_t)((e) & 0x1ffu) * 8u)
+#define SILT_DB_ENTRY_CONTEXT(e) ((uint32_t)((e) >> 9) & 0xffffffu)
+#define SILT_DB_ENTRY_SIZE(e) ((uint32_t)((e) >> 33) & 0x3fffffffu)
+#define SILT_DB_SIZE_HUGE 0x3fffffffu
+
+/* Side table: blocks that do not fit an entry (huge, oddly aligned, mappings). Open addressing, never shrinks. */
+struct silt_db_side {
+	uint64_t key; /* 0 empty, 1 removed, bit 63 set: being written, else the address */
+	uint64_t size;
+	uint32_t context;
+	uint32_t reserved;
+};
+#define SILT_DB_SIDE_ENTRIES 65536u
+#define SILT_DB_SIDE_BUSY (1ull << 63)
+
+/* Modules the unwinder met. Valid when state is 2. [start, end) with this generation names one load of one file. */
+struct silt_db_module {
+	uint32_t state; /* 0 free, 1 being written, 2 complete */
+	uint32_t generation;
+	uint64_t start, end; /* mapped range */
+	uint64_t bias;
+	uint32_t unloaded;     /* 1: gone */
+	uint32_t build_id_len; /* 0: none found */
+	uint8_t build_id[64];
+	char path[232]; /* cut at the end when longer: then path_cut is 1; "" = main program */
+	uint32_t path_cut;
+	uint32_t reserved;
+};
+#define SILT_DB_MODULES 4096u
+
+/* A thread's small cache in front of the contexts; counts not yet flushed live here. */
+struct silt_db_cache_entry {
+	uint64_t hash;
+	uint32_t context; /* 0: empty */
+	uint32_t epoch;
+	uint64_t alloc_count; /* add to the context's own */
+	uint64_t alloc_bytes;
+};
+
+/* One per thread pointer that ever allocated; reused when the C library reuses the thread's memory. */
+struct silt_db_thread {
+	uint64_t thread_pointer;
+	uint32_t tid;          /* as the kernel numbers it in the process's pid namespace, 0: unknown */
+	uint32_t cache_ref;    /* cache entries */
+	uint32_t cache_size;   /* entries, a power of two */
+	uint32_t aside_context; /* a block set aside by a realloc in flight: it is live. 0: none */
+	uint64_t aside_addr;
+	uint64_t aside_size;
+	uint32_t old_cache_ref; /* a smaller cache that is being left, 0: none (its counts are flushed) */
+	uint32_t old_cache_size;
+	uint32_t reserved[4];
+};
+#define SILT_DB_THREADS_MAX 32768u
+
+enum silt_db_lost { /* what could not be recorded: every report repeats these */
+	SILT_LOST_BLOCKS,     /* live blocks without an entry: database full */
+	SILT_LOST_MAPPINGS,   /* side table full */
+	SILT_LOST_CONTEXTS,   /* allocations put into the overflow bucket */
+	SILT_LOST_MODULES,    /* module table full */
+	SILT_LOST_THREADS,    /* thread table full: stacks taken the slow way */
+	SILT_LOST_NESTED,     /* allocations by signal handlers inside the agent, recorded the slow way */
+	SILT_LOST_COUNT = 16,
+};
+
+struct silt_db {
+	uint64_t magic; /* written last */
+	uint32_t version;
+	uint32_t slot;
+	uint32_t pid;        /* getpid() of the process */
+	uint32_t parent_pid; /* getppid() when set up */
+	uint32_t forked;     /* 1: began as a fork: blocks inherited from the parent are not included */
+	uint32_t epoch;      /* current epoch, from 1; a capture adds 1 after copying */
+	int64_t start_ns;    /* CLOCK_REALTIME */
+	uint64_t session[2]; /* random */
+	uint64_t used;       /* atomic: bytes of the slot handed out so far */
+	uint64_t mapped;     /* atomic: bytes of the slot mapped in the target */
+	uint64_t base;       /* the slot's address in the target */
+	uint64_t meta_used;  /* atomic: bytes given to nodes and contexts, against options.db_limit */
+	uint32_t node_count;    /* atomic: next node */
+	uint32_t context_count; /* atomic: next context */
+	uint32_t thread_count;  /* atomic */
+	uint32_t module_count;  /* atomic: entries ever claimed */
+	uint32_t multi_threaded;
+	uint32_t execing; /* 1: inside execve: the image may be about to end */
+	uint32_t root_ref, side_ref, node_hash_ref, context_hash_ref, module_ref, thread_ref;
+	uint32_t node_hash_size, context_hash_size; /* entries (u32), powers of two */
+	uint64_t lost[SILT_LOST_COUNT];             /* atomic */
+	char libc[32];      /* "glibc" */
+	char allocator[200]; /* path of the module that serves malloc */
+	uint32_t node_segs[SILT_DB_NODE_SEGS];       /* refs */
+	uint32_t context_segs[SILT_DB_CONTEXT_SEGS]; /* refs */
+};
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * From (module, offset) to functions, files, lines and inlined frames.
+ *
+ * Usage: create, add modules, request many addresses, resolve once, get answers. Work happens in
+ * silt_symbols_resolve, module by module, in child processes (a debug file is hostile input): a child that dies
+ * costs that module its names, a warning, nothing else. Results stay valid until destroy.
+ * Not thread-safe: one thread per struct silt_symbols.
+ */
+#ifndef SILT_SYMBOLS_SYMBOLS_H
+#define SILT_SYMBOLS_SYMBOLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/types.h"
+
+struct silt_symbols;
+
+enum silt_demangle { SILT_DEMANGLE_FULL, SILT_DEMANGLE_SHORT, SILT_DEMANGLE_OFF };
+
+struct silt_symbols_options {
+	const char *const *debug_dirs; /* searched before /usr/lib/debug, in this order */
+	size_t debug_dir_count;
+	const char *sysroot; /* prefix for module paths, or NULL */
+	bool no_inlines;
+	enum silt_demangle demangle;
+	uint64_t max_memory;      /* bytes a parsing child may use; 0: default */
+	unsigned timeout_seconds; /* for one module; 0: default */
+	unsigned jobs;            /* children at once; 0: processors */
+};
+
+/** One line of an answer: innermost (inlined) first; the last one is the physical function. */
+struct silt_symbol_frame {
+	const char *function; /* demangled as asked; NULL unknown */
+	const char *linkage;  /* mangled name, or NULL */
+	const char *file;     /* full path, or NULL */
+	uint32_t line;        /* 0 unknown */
+	uint32_t column;
+	bool inlined;            /* true for all but the last */
+	uint64_t function_start; /* link-time address of the physical function, 0 unknown (for name+offset) */
+};
+
+/** opts may be NULL; what it points to is copied. Returns NULL when out of memory. */
+struct silt_symbols *silt_symbols_create(const struct silt_symbols_options *opts);
+void silt_symbols_destroy(struct silt_symbols *sy);
+
+/**
+ * Makes a module known. build_id (may be NULL) is compared with every file opened: a mismatch gives no names, and a
+ * warning. Returns its number >= 0 or a negative code. The same path and build-id twice give the same number.
+ */
+int silt_symbols_add_module(struct silt_symbols *sy, const char *path, const uint8_t *build_id,
+			    size_t build_id_len, struct silt_error *err);
+/** Asks for a link-time address; a return address unless exact. Duplicates are free. */
+int silt_symbols_request(struct silt_symbols *sy, int module, uint64_t offset, bool exact,
+			 struct silt_error *err);
+/** Works on all requests since the last call. Missing debug files are no error; see warnings. */
+int silt_symbols_resolve(struct silt_symbols *sy, struct silt_error *err);
+/** The answer for a resolved request: count frames (0: nothing known). Borrowed until destroy. */
+const struct silt_symbol_frame *silt_symbols_lookup(const struct silt_symbols *sy, int module, uint64_t offset,
+						    bool exact, size_t *ret_count);
+/** Warnings for people gathered so far. */
+size_t silt_symbols_warning_count(const struct silt_symbols *sy);
+const char *silt_symbols_warning(const struct silt_symbols *sy, size_t i);
+
+#endif
