@@ -61,7 +61,8 @@ int silt_error_prefix(struct silt_error *err, const char *fmt, ...)
 	memcpy(old, err->msg, sizeof(old));
 	used = strlen(text);
 	memcpy(err->msg, text, used + 1);
-	snprintf(err->msg + used, sizeof(err->msg) - used, ": %s", old);
+	if (snprintf(err->msg + used, sizeof(err->msg) - used, ": %s", old) < 0) /* too long is cut: fine */
+		err->msg[used] = '\0';
 	return err->code;
 }
 

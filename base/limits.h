@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * Every limit silt keeps to by default, once, in one table (`silt doctor` prints it). Functions take limits as
+ * parameters or options; 0 there means the default from here.
+ */
+#ifndef SILT_BASE_LIMITS_H
+#define SILT_BASE_LIMITS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum silt_limit {
+	SILT_LIMIT_SNAPSHOT_BYTES, /* memory one snapshot read from a file may take */
+	SILT_LIMIT_CHUNK_BYTES,    /* uncompressed bytes of one chunk of a dump */
+	SILT_LIMIT_CHUNK_RATIO,    /* compression ratio above which a chunk is not believed */
+	SILT_LIMIT_STRING_BYTES,   /* longest string in a dump */
+	SILT_LIMIT_SALVAGE_NOTES,  /* damage notes one salvage writes before it only counts */
+	SILT_LIMIT_WRITE_THREADS,  /* compressing threads of a dump writer */
+	SILT_LIMIT_COUNT,
+};
+
+struct silt_limit_info {
+	const char *name; /* "snapshot-bytes" */
+	uint64_t value;
+	const char *unit; /* "bytes", "" */
+	const char *help; /* for people */
+};
+
+/** The table's row; limit must be below SILT_LIMIT_COUNT. */
+const struct silt_limit_info *silt_limit_info(enum silt_limit limit);
+/** The default value. */
+uint64_t silt_limit_default(enum silt_limit limit);
+/** given when it is not 0, else the default. */
+uint64_t silt_limit_or_default(enum silt_limit limit, uint64_t given);
+
+#endif
