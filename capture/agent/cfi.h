@@ -58,8 +58,10 @@ enum cfi_type {
 	CFI_T_NONE = 0,      /* no information: stop, truncated */
 	CFI_T_RSP = 1,       /* CFA = rsp + 8 * off */
 	CFI_T_RBP = 2,       /* CFA = rbp + 8 * off */
-	CFI_T_RBP_DEREF = 3, /* CFA = *(rbp - 8 * off): gcc's stack realignment (DRAP) */
-	CFI_T_SIGNAL = 4,    /* signal trampoline: registers from the ucontext at rsp */
+	CFI_T_RBP_DEREF = 3, /* CFA = *(rbp - 8 * off), caller's rbp = *(rbp): gcc's stack realignment (DRAP); the
+			      * return address is at CFA - 8 as always, CFI_RBP_AT is 0 and says nothing here */
+	CFI_T_SIGNAL = 4,    /* signal trampoline: registers from the ucontext at rsp, that is rbp = *(rsp + 120),
+			      * rsp = *(rsp + 160), pc = *(rsp + 168), and this pc is exact */
 	CFI_T_END = 5,       /* return address undefined: outermost frame */
 	CFI_T_GENERIC = 6,   /* needs cfi_step with all registers */
 };
