@@ -26,8 +26,8 @@ int silt_write_all(int fd, const char *name, const void *data, size_t size, stru
  *  system has O_TMPFILE it leaves nothing behind either. */
 struct silt_temp {
 	int fd;       /* write here; -1 when not open */
-	char *target;   /* final path, symbolic links resolved */
-	char *path;     /* the temporary name; NULL: it has none yet (O_TMPFILE) */
+	char *target; /* final path, symbolic links resolved */
+	char *path;   /* the temporary name; NULL: it has none yet (O_TMPFILE) */
 };
 
 /** Opens a new file (mode 0600) in target's directory. */

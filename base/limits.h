@@ -10,9 +10,11 @@
 #include <stdint.h>
 
 enum silt_limit {
-	SILT_LIMIT_SNAPSHOT_BYTES, /* memory one snapshot read from a file may take */
-	SILT_LIMIT_CHUNK_BYTES,    /* uncompressed bytes of one chunk of a dump */
-	SILT_LIMIT_CHUNK_RATIO,    /* compression ratio above which a chunk is not believed */
+	SILT_LIMIT_SNAPSHOT_BYTES, /* memory one snapshot read from a file may take, at most */
+	SILT_LIMIT_SNAPSHOT_BASE,  /* … but no more than this … */
+	SILT_LIMIT_SNAPSHOT_RATIO, /* … plus this many bytes for each byte of the file */
+	SILT_LIMIT_INPUT_BYTES,    /* bytes of a pipe that are held in memory */
+	SILT_LIMIT_CHUNK_BYTES,    /* bytes of one chunk of a dump, stored and uncompressed */
 	SILT_LIMIT_STRING_BYTES,   /* longest string in a dump */
 	SILT_LIMIT_SALVAGE_NOTES,  /* damage notes one salvage writes before it only counts */
 	SILT_LIMIT_WRITE_THREADS,  /* compressing threads of a dump writer */
