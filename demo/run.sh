@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The main job on real programs, narrated: track, capture while running, diff by call stack. Everything shown is run.
+# usage: demo/run.sh BUILD_DIR   (./dev demo calls it)
+set -euo pipefail
+
+source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+build_dir=$(cd "$1" && pwd)
+work_dir=$build_dir/demo
+started=() # processes to end when the demo is interrupted
+
+fail() {
+	printf 'demo: %s\n' "$*" >&2
+	exit 1
+}
+
+step() { printf '\n──── %s\n' "$*"; }
+narrate() { printf '\n%s\n' "$*" | fold -s -w 100; }
+
+# quoted WORD…: as a person would type it.
+quoted() {
+	local word
+	for word; do
+		case $word in
+		*[!-A-Za-z0-9_./:=,+@%]* | '') printf " '%s'" "$word" ;;
+		*) printf ' %s' "$word" ;;
+		esac
+	done
+}
+
+# run COMMAND…: echoes, then does.
+run() {
+	printf '\n$%s\n' "$(quoted "$@")"
+	"$@"
+}
+
+# start LOG COMMAND…: the same in the background, with the output in a file.
+start() {
+	local log=$1
+	shift
+	printf '\n$%s > %s 2>&1 &\n' "$(quoted "$@")" "$log"
+	"$@" >"$log" 2>&1 &
+	started+=($!)
+}
+
+end_started() {
+	local pid
+	for pid in "${started[@]}"; do
+		kill "$pid" 2>/dev/null || true
+	done
+}
+
+# wait_for LOG PATTERN: until the program said so, at most twenty seconds; prints the match.
+wait_for() {
+	local tries
+	for ((tries = 0; tries < 200; tries++)); do
+		grep -oE -m 1 "$2" "$1" 2>/dev/null && return
+		sleep 0.1
+	done
+	cat "$1" >&2
+	fail "waited in vain for '$2' in $work_dir/$1 (above)"
+}
+
+# line_of TEXT: where the leaking statement stands in leaky.cpp.
+line_of() { grep -nF "$1" "$source_dir/leaky.cpp" | cut -d: -f1 | head -n 1; }
+
+leaking_server() {
+	local pid line
+	step "1. A server that grows"
+	narrate "leaky is a small page server whose cache is meant to hold 256 pages. Its memory grows for" \
+		"as long as it runs. It is an ordinary optimised build with debug information; nothing in it knows silt" \
+		"except one call of silt_mark(), which does nothing outside silt."
+	run g++ -std=c++17 -g -O2 -pthread -I "$build_dir/include" -o leaky "$source_dir/leaky.cpp"
+	start leaky.log silt run -o leaky.silt -- ./leaky 7000
+	pid=$(wait_for leaky.log 'pid [0-9]+')
+	pid=${pid#pid }
+	narrate "It serves. Two captures, two seconds apart, from what could be another terminal:"
+	sleep 2
+	run silt capture "$pid" -o before.silt
+	sleep 2
+	run silt capture "$pid" -o after.silt
+	narrate "What has grown in between, largest growth first, with inlined frames:"
+	run silt diff --top 3 before.silt after.silt | tee diff.txt
+	line=$(line_of 'auto response = std::make_shared<const Response>(page)')
+	grep -qF "leaky.cpp:$line" diff.txt || fail "the diff does not name leaky.cpp:$line"
+	narrate "The pages come from ResponseCache::remember, leaky.cpp:$line: make_room() drops the oldest page from" \
+		"the queue, but never from the table. By function instead of by stack:"
+	run silt diff --by function --top 3 before.silt after.silt
+	wait "${started[-1]}" || fail "leaky, or silt run, ended with status $?"
+	narrate "leaky has ended, and freed its cache on the way out: a leak checker that looks at exit would find" \
+		"next to nothing. So does silt in the last state, which silt run wrote by itself:"
+	run silt show --top 2 leaky.silt
+}
+
+killed_python() {
+	local pid program
+	step "2. A program from Debian, killed with SIGKILL"
+	narrate "python3 builds a table and parses JSON, then is killed without warning. The trace database belongs" \
+		"to silt run, so the last state survives."
+	program='
+import json, os, time
+rows = [{"id": i, "name": "item %d" % i, "tags": ["a", "b", str(i % 7)]} for i in range(60000)]
+text = json.dumps(rows)
+copy = json.loads(text)
+print("pid", os.getpid(), flush=True)
+time.sleep(60)'
+	start python.log silt run -o python.silt -- env PYTHONMALLOC=malloc python3 -c "$program"
+	pid=$(wait_for python.log 'pid [0-9]+')
+	run kill -KILL "${pid#pid }"
+	wait "${started[-1]}" || printf '(silt run passes the ending on: status %s)\n' $?
+	run silt show --by function --top 8 python.silt
+}
+
+growing_sqlite() {
+	local sql
+	step "3. A database, captured by the clock"
+	narrate "sqlite3 fills a table in memory, then builds an index over it; silt run writes a numbered dump" \
+		"every second. No restart, no debugger, no debug symbols: Debian's own binary."
+	sql="CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT);
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400000)
+INSERT INTO t SELECT i, 'name ' || (i * 7919 % 400000) FROM n;
+SELECT count(*) FROM t a, t b WHERE a.id < 5 AND a.name < b.name;
+CREATE INDEX by_name ON t(name);
+SELECT count(*) FROM t a, t b WHERE a.id < 40 AND a.name < b.name;"
+	run silt run --every 1s -o sqlite.silt -- sqlite3 :memory: "$sql"
+	run ls -l --time-style=+ sqlite*.silt
+}
+
+closing() {
+	step "Done"
+	narrate "Everything is in $work_dir: the dumps (*.silt), the program (leaky) and what it printed. Go on with:"
+	# shellcheck disable=SC2016 # $PATH is for the reader's shell
+	printf '\n  export PATH=%s/bin:$PATH\n  cd %s\n  silt show after.silt\n  silt diff --json before.silt after.silt\n  silt help\n' \
+		"$build_dir" "$work_dir"
+}
+
+mkdir -p "$work_dir"
+cd "$work_dir"
+rm -f -- *.silt
+PATH=$build_dir/bin:$PATH
+trap end_started EXIT
+leaking_server
+if command -v python3 >/dev/null; then killed_python; else step "2. left out: python3 is missing"; fi
+if command -v sqlite3 >/dev/null; then growing_sqlite; else step "3. left out: sqlite3 is missing"; fi
+closing
