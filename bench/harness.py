@@ -50,6 +50,10 @@ class Processes:
     def end_all(self):
         for session in list(self.sessions):
             self.end_session(session)
+            try:
+                os.waitpid(session, 0)
+            except ChildProcessError:
+                pass  # already reaped
 
 
 class Run:
