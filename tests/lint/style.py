@@ -42,10 +42,10 @@ def check_code(path, text):
 
 def check_source(path, text):
     lines = text.split("\n")
-    if not re.match(r"/\*\*?", lines[1] if len(lines) > 1 else ""):
+    if not re.match(r"/[*/]", lines[1] if len(lines) > 1 else ""):
         yield 2, "the second line must begin a comment that says what the file is about"
     for number, line in enumerate(lines, 1):
-        if re.match(r" {4,}\S", line):
+        if re.match(r" {4,}[^\s\\]", line):
             yield number, "indented with spaces"
         if len(line.expandtabs(TAB)) > COLUMNS:
             yield number, f"longer than {COLUMNS} columns"
