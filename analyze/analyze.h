@@ -27,6 +27,7 @@ struct silt_report_options {
 	bool all_frames;     /* show allocator and agent frames too */
 	bool json;
 	bool color;
+	unsigned width;      /* columns of the terminal, to cut long names at; 0: cut nothing */
 	struct silt_symbols_options symbols;
 };
 
