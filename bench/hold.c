@@ -4,7 +4,8 @@
  * makes the first half of the blocks, a second thread the other half; then the main thread obeys commands on standard
  * input and the second one sleeps, or with --spin watches the clock for gaps: a stop of the process is a gap.
  *
- * usage: hold [--blocks N] [--size BYTES] [--half] [--spin]     (without --size: 16 to 271 bytes)
+ * usage: hold [--blocks N] [--size BYTES | --step BYTES] [--half] [--spin]     (without --size: 16 to 271 bytes)
+ *   --step   rounds the sizes down to multiples of BYTES
  *   --half   makes twice as many blocks and frees every second one at random
  * Prints "ready PID BLOCKS". Commands, one a line:
  *   gap      prints the longest gap in ns the spinning thread saw since the last "gap"
@@ -36,16 +37,24 @@ struct holder {
 };
 
 static size_t fixed_size; /* 0: 16 to 271 bytes */
+static size_t step = 1;   /* sizes are multiples of it */
 static bool spin;
 static _Atomic uint64_t largest_gap;
 static pthread_barrier_t filled;
+
+static size_t next_size(uint64_t *random)
+{
+	size_t size = 16 + (bench_random(random) & 255);
+
+	return fixed_size ? fixed_size : size - size % step;
+}
 
 __attribute__((noipa)) static void work(void *arg)
 {
 	struct holder *h = arg;
 
 	for (int i = 0; i < BLOCKS_PER_DESCENT && h->from < h->to; i++) {
-		void *p = malloc(fixed_size ? fixed_size : 16 + (bench_random(&h->random) & 255));
+		void *p = malloc(next_size(&h->random));
 
 		if (!p)
 			abort();
@@ -145,17 +154,20 @@ int main(int argc, char **argv)
 			count = strtoull(argv[++i], NULL, 10);
 		} else if (strcmp(argv[i], "--size") == 0 && i + 1 < argc) {
 			fixed_size = strtoull(argv[++i], NULL, 10);
+		} else if (strcmp(argv[i], "--step") == 0 && i + 1 < argc) {
+			step = strtoull(argv[++i], NULL, 10);
 		} else if (strcmp(argv[i], "--half") == 0) {
 			half = true;
 		} else if (strcmp(argv[i], "--spin") == 0) {
 			spin = true;
 		} else {
-			fprintf(stderr, "usage: hold [--blocks N] [--size BYTES] [--half] [--spin]\n");
+			fprintf(stderr, "usage: hold [--blocks N] [--size BYTES | --step BYTES] [--half] [--spin]\n");
 			return 2;
 		}
 	}
-	if (count < 2 || count > 1000000000 || (fixed_size && fixed_size < sizeof(uint64_t))) {
-		fprintf(stderr, "hold: --blocks wants 2 to 10^9, --size at least 8\n");
+	if (count < 2 || count > 1000000000 || (fixed_size && fixed_size < sizeof(uint64_t)) || step < 1 ||
+	    step > 16) {
+		fprintf(stderr, "hold: --blocks wants 2 to 10^9, --size at least 8, --step 1 to 16\n");
 		return 2;
 	}
 	if (half)
