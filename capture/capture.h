@@ -25,6 +25,8 @@ int silt_run_environment(const struct silt_run *run, const char *agent, const ch
 			 size_t agent_size, char *ret_preload_env, size_t preload_size, struct silt_error *err);
 struct silt_db_run *silt_run_page(struct silt_run *run);
 int silt_run_fd(const struct silt_run *run);
+/** Gives a slot's memory back and marks it free. Its process must have ended or left it. */
+int silt_run_recycle(struct silt_run *run, uint32_t slot, struct silt_error *err);
 
 /* ---- a raw copy of one slot, and what must be read while the target stands still ---- */
 
@@ -44,6 +46,11 @@ int silt_copy_create(int db_fd, uint32_t slot, struct silt_copy **ret, struct si
 int silt_copy_live(int db_fd, uint32_t slot, pid_t pid, struct silt_copy **ret, struct silt_stop_report *ret_report,
 		   struct silt_error *err);
 void silt_copy_destroy(struct silt_copy *c);
+/** Tells what the copy cannot know about a process that has ended. NULL leaves exe and argv as they are; ending NULL:
+ *  still running. */
+void silt_copy_set_process(struct silt_copy *c, const char *exe, const char *argv, const char *ending);
+/** How the capture was made; a literal. */
+void silt_copy_set_method(struct silt_copy *c, const char *method);
 /** Decodes a copy into a snapshot. Believes nothing in it. with_blocks: fill the blocks' columns. */
 int silt_copy_decode(const struct silt_copy *c, const struct silt_db_run *run, bool with_blocks,
 		     struct silt_snapshot **ret, struct silt_error *err);

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/* Contexts, stacks and frames out of a trace database. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "capture/decode_internal.h"
+
+/* A database of the largest allowed size, shared well, stays far below this; a damaged one must not take all memory. */
+#define STACK_FRAMES_MAX (128u << 20)
+
+static const struct silt_db_context *db_context(struct silt_decode *d, uint32_t i)
+{
+	const struct silt_db_context *seg = silt_decode_at(d, d->db->context_segs[i / SILT_DB_CONTEXT_SEG],
+							   SILT_DB_CONTEXT_SEG * sizeof(*seg));
+
+	return seg ? &seg[i % SILT_DB_CONTEXT_SEG] : NULL;
+}
+
+static const struct silt_db_node *db_node(struct silt_decode *d, uint32_t i)
+{
+	const struct silt_db_node *seg;
+
+	if (i >= d->node_count)
+		return NULL;
+	seg = silt_decode_at(d, d->db->node_segs[i / SILT_DB_NODE_SEG], SILT_DB_NODE_SEG * sizeof(*seg));
+	return seg ? &seg[i % SILT_DB_NODE_SEG] : NULL;
+}
+
+/* Adds the counts that a thread's cache has not flushed yet. */
+static void add_cache(struct silt_decode *d, const struct silt_db_thread *t, uint64_t *budget)
+{
+	uint64_t bytes = (uint64_t)t->cache_size * sizeof(struct silt_db_cache_entry);
+	const struct silt_db_cache_entry *cache;
+
+	if (!t->cache_ref || bytes > *budget)
+		return;
+	*budget -= bytes;
+	cache = silt_decode_at(d, t->cache_ref, bytes);
+	for (uint32_t i = 0; cache && i < t->cache_size; i++) {
+		if (!cache[i].context || cache[i].context >= d->context_count)
+			continue;
+		d->sums[cache[i].context].alloc_count += cache[i].alloc_count;
+		d->sums[cache[i].context].alloc_bytes += cache[i].alloc_bytes;
+	}
+}
+
+int silt_decode_counts(struct silt_decode *d, struct silt_error *err)
+{
+	const struct silt_db_thread *threads = NULL;
+	uint64_t budget = d->size; /* caches do not overlap in a sound database */
+
+	d->sums = calloc((size_t)d->context_count + 1, sizeof(*d->sums));
+	if (d->options.sample_bytes)
+		d->estimates = calloc((size_t)d->context_count + 1, sizeof(*d->estimates));
+	if (!d->sums || (d->options.sample_bytes && !d->estimates))
+		return silt_error_set(err, SILT_E_NOMEM, "out of memory for %u contexts", d->context_count);
+	for (uint32_t i = 1; i < d->context_count; i++) {
+		const struct silt_db_context *c = db_context(d, i);
+
+		if (!c)
+			continue;
+		d->sums[i].alloc_count = c->alloc_count;
+		d->sums[i].alloc_bytes = c->alloc_bytes;
+	}
+	if (d->db->thread_ref && d->thread_count)
+		threads = silt_decode_at(d, d->db->thread_ref, d->thread_count * sizeof(*threads));
+	for (uint32_t i = 0; threads && i < d->thread_count; i++)
+		add_cache(d, &threads[i], &budget);
+	return 0;
+}
+
+/* The snapshot's frame for a pc word; SILT_NONE when out of memory. */
+static uint32_t frame_of(struct silt_decode *d, uint64_t pcword)
+{
+	struct silt_frame frame = { SILT_NONE, 0, pcword & SILT_DB_PC_MASK };
+	bool fresh;
+	uint32_t *slot = silt_map_slot(&d->frame_of_pc, pcword, (uint32_t)d->frames.count, &fresh);
+	uint32_t number;
+
+	if (!slot)
+		return SILT_NONE;
+	number = *slot;
+	if (!fresh)
+		return number;
+	frame.module = silt_decode_module_of(d, frame.offset, SILT_DB_PC_GENERATION(pcword));
+	if (frame.module != SILT_NONE)
+		frame.offset -= d->s->modules[frame.module].bias;
+	if (pcword & SILT_DB_PC_INTERRUPTED)
+		frame.flags |= SILT_FRAME_INTERRUPTED;
+	return silt_vec_push(&d->frames, frame) ? number : SILT_NONE;
+}
+
+/* Appends the stack that begins at node. A chain longer than any stack can be is a cycle. */
+static int add_stack(struct silt_decode *d, uint32_t node, uint32_t flags, struct silt_error *err)
+{
+	struct silt_stack st = { (uint32_t)d->stack_frames.count, 0, flags };
+
+	while (node) {
+		const struct silt_db_node *n = db_node(d, node);
+		uint32_t frame;
+
+		if (!n || st.frame_count > SILT_DB_MAX_DEPTH || d->stack_frames.count >= STACK_FRAMES_MAX) {
+			st.flags |= SILT_STACK_BROKEN;
+			d->cut_stacks++;
+			break;
+		}
+		frame = frame_of(d, n->pcword);
+		if (frame == SILT_NONE || !silt_vec_push(&d->stack_frames, frame))
+			return silt_error_set(err, SILT_E_NOMEM, "out of memory for the stacks");
+		st.frame_count++;
+		node = n->parent;
+	}
+	if (!silt_vec_push(&d->stacks, st))
+		return silt_error_set(err, SILT_E_NOMEM, "out of memory for the stacks");
+	return 0;
+}
+
+static uint64_t round_weight(double x)
+{
+	return x < 0 ? 0 : x > 9e18 ? (uint64_t)9e18 : (uint64_t)llround(x);
+}
+
+/* Adds database context i's figures to the snapshot's context. */
+static void add_sums(const struct silt_decode *d, uint32_t i, struct silt_context *c)
+{
+	struct silt_decode_sums sums = d->sums[i];
+
+	if (d->estimates) {
+		sums.live_count = round_weight(d->estimates[i].count);
+		sums.live_bytes = round_weight(d->estimates[i].bytes);
+		sums.alloc_count = (sums.alloc_count + 128) / 256;
+	}
+	/* An allocation may be in flight between its two records, and estimates are rounded: what lives was allocated. */
+	if (sums.alloc_count < sums.live_count)
+		sums.alloc_count = sums.live_count;
+	if (sums.alloc_bytes < sums.live_bytes)
+		sums.alloc_bytes = sums.live_bytes;
+	c->live_count += sums.live_count;
+	c->live_bytes += sums.live_bytes;
+	c->alloc_count += sums.alloc_count;
+	c->alloc_bytes += sums.alloc_bytes;
+}
+
+struct keys { /* what has been seen, to number it once */
+	struct silt_map stacks;   /* node | flags << 32 */
+	struct silt_map contexts; /* hash of stack, epoch, kind, thread -> first candidate */
+	uint32_t *chain;          /* next context of the same hash + 1, by snapshot context */
+};
+
+static uint32_t find_context(struct silt_decode *d, struct keys *k, const struct silt_context *want)
+{
+	uint64_t hash = silt_hash_add(silt_hash_add(silt_hash_add(want->stack, want->epoch), want->kind), want->thread);
+	bool fresh;
+	uint32_t number = (uint32_t)d->contexts.count;
+	uint32_t *slot = silt_map_slot(&k->contexts, hash, number, &fresh);
+
+	if (!slot)
+		return SILT_NONE;
+	for (uint32_t i = *slot; !fresh; i = k->chain[i] - 1) {
+		const struct silt_context *c = &d->contexts.items[i];
+
+		if (c->stack == want->stack && c->epoch == want->epoch && c->kind == want->kind && c->thread == want->thread)
+			return i;
+		if (!k->chain[i]) {
+			k->chain[i] = number + 1;
+			break;
+		}
+	}
+	return silt_vec_push(&d->contexts, *want) ? number : SILT_NONE;
+}
+
+static int add_context(struct silt_decode *d, struct keys *k, uint32_t i, struct silt_error *err)
+{
+	static const struct silt_db_context unknown = { .flags = SILT_DB_STACK_BROKEN };
+	const struct silt_db_context *c = i < d->context_count ? db_context(d, i) : &unknown;
+	struct silt_context out = { 0 };
+	uint32_t flags, *slot;
+	bool fresh;
+
+	if (!c)
+		c = &unknown;
+	flags = c->flags & 0xffff;
+	slot = silt_map_slot(&k->stacks, c->node | (uint64_t)flags << 32, (uint32_t)d->stacks.count, &fresh);
+	if (!slot)
+		return silt_error_set(err, SILT_E_NOMEM, "out of memory for the stacks");
+	out.stack = *slot;
+	if (fresh) {
+		int rc = add_stack(d, c->node, flags, err);
+
+		if (rc)
+			return rc;
+	}
+	out.epoch = c->epoch;
+	out.kind = SILT_DB_CONTEXT_KIND(c->flags);
+	if (out.kind > SILT_KIND_POOL)
+		out.kind = SILT_KIND_HEAP;
+	out.thread = c->thread && c->thread <= d->thread_count ? d->thread_out[c->thread - 1] : SILT_NONE;
+	d->context_out[i] = find_context(d, k, &out);
+	if (d->context_out[i] == SILT_NONE)
+		return silt_error_set(err, SILT_E_NOMEM, "out of memory for the contexts");
+	add_sums(d, i, &d->contexts.items[d->context_out[i]]);
+	return 0;
+}
+
+static int move_to_snapshot(struct silt_decode *d, struct silt_error *err)
+{
+	struct silt_snapshot *s = d->s;
+
+#define MOVE(field, count_field, vec)                                                             \
+	do {                                                                                       \
+		s->field = silt_snapshot_array(s, (vec).count, sizeof(*(vec).items));              \
+		if (!s->field)                                                                     \
+			return silt_error_set(err, SILT_E_NOMEM, "out of memory for the stacks");  \
+		if ((vec).count)                                                                   \
+			memcpy(s->field, (vec).items, (vec).count * sizeof(*(vec).items));         \
+		s->count_field = (uint32_t)(vec).count;                                            \
+		silt_vec_free(&(vec));                                                             \
+	} while (0)
+	MOVE(frames, frame_count, d->frames);
+	MOVE(stack_frames, stack_frame_count, d->stack_frames);
+	MOVE(stacks, stack_count, d->stacks);
+	MOVE(contexts, context_count, d->contexts);
+#undef MOVE
+	for (uint64_t i = 0; i < s->blocks.count; i++)
+		s->blocks.context[i] = d->context_out[s->blocks.context[i]];
+	return 0;
+}
+
+int silt_decode_contexts(struct silt_decode *d, struct silt_error *err)
+{
+	struct keys k = { .chain = calloc((size_t)d->context_count + 2, sizeof(*k.chain)) };
+	int rc = 0;
+
+	d->context_out = calloc((size_t)d->context_count + 1, sizeof(*d->context_out));
+	if (!k.chain || !d->context_out)
+		rc = silt_error_set(err, SILT_E_NOMEM, "out of memory for the contexts");
+	/* A dead context lost the race against its twin; what it counted, if anything, is merged with the twin's. One that
+	 * counted nothing says nothing. The last index gathers blocks whose context makes no sense. */
+	for (uint32_t i = 1; !rc && i <= d->context_count; i++)
+		if (d->sums[i].alloc_count || d->sums[i].live_count)
+			rc = add_context(d, &k, i, err);
+	if (!rc)
+		rc = move_to_snapshot(d, err);
+	silt_map_deinit(&k.stacks);
+	silt_map_deinit(&k.contexts);
+	free(k.chain);
+	return rc;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * Stopping every thread of a process with ptrace, and letting them go again.
+ *
+ * PTRACE_SEIZE and PTRACE_INTERRUPT, never SIGSTOP: nothing is visible to the process or its parent, and a process that
+ * was stopped (Ctrl-Z) stays stopped. All calls must come from one and the same thread. When that thread ends, however it
+ * ends, the kernel lets go of every thread still held: run the whole of it in a thread of its own.
+ */
+#ifndef SILT_CAPTURE_TARGET_STOP_H
+#define SILT_CAPTURE_TARGET_STOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+struct silt_stopped_thread {
+	pid_t tid;
+	int signal; /* to be delivered on resuming: it arrived just before our stop */
+	enum { SILT_HELD_SEIZED, SILT_HELD_STOPPED, SILT_HELD_ASLEEP, SILT_HELD_GONE } state;
+	uint64_t since_ns; /* CLOCK_MONOTONIC when it was asked to stop */
+};
+
+struct silt_stop {
+	pid_t pid;
+	bool own_child; /* its exit status belongs to another part of this program: never reap it here */
+	struct silt_stopped_thread *threads;
+	uint32_t count, capacity;
+	uint64_t pause_ns; /* longest stop of a thread, known after release */
+};
+
+/** Takes hold of the threads without stopping them. SILT_E_OS with errnum EPERM when the kernel refuses. */
+int silt_stop_seize(struct silt_stop *s, pid_t pid, struct silt_error *err);
+/** Stops them all, new ones included. Bounded in time; on failure everything is released. */
+int silt_stop_all(struct silt_stop *s, struct silt_error *err);
+/** Resumes all as they were (stopped ones stay stopped) and fills pause_ns. Frees the list. */
+void silt_stop_release(struct silt_stop *s);
+
+#endif
