@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""Reading a dump (through the tool `blocks`) and a fixture's ledger, and comparing them."""
+
+import os
+import subprocess
+
+NO_CFI, DEPTH, BROKEN, OVERFLOW, UNTRACKED = 1, 2, 4, 8, 16
+PAGE_NAMES = {"linux-vdso.so.1": "[vdso]", "linux-gate.so.1": "[vdso]"}
+
+
+class Frame:
+    """A code location: (module path, link-time offset, whether a signal arrived there)."""
+
+    __slots__ = ("module", "offset", "exact")
+
+    def __init__(self, module, offset, exact):
+        self.module, self.offset, self.exact = module, offset, exact
+
+    def key(self):
+        return (self.module, self.offset, self.exact)
+
+    def __repr__(self):
+        return "%s+0x%x%s" % (os.path.basename(self.module), self.offset, "!" if self.exact else "")
+
+
+class Dump:
+    """What `blocks` prints. frames are module index based; `bias` gives run-time addresses back."""
+
+    def __init__(self, tool, path, salvage=False):
+        command = [tool] + (["--salvage"] if salvage else []) + [path]
+        result = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if result.returncode != 0:
+            raise ValueError("%s: %s" % (path, result.stderr.strip() or "blocks ended with %d" % result.returncode))
+        self.process, self.modules, self.stacks, self.contexts = {}, [], [], []
+        self.blocks, self.counters, self.marks, self.notes, self.total = {}, {}, [], [], None
+        self.order = []
+        for line in result.stdout.splitlines():
+            kind, _, rest = line.partition(" ")
+            getattr(self, "_" + kind)(rest)
+
+    def _process(self, rest):
+        for word in ("ending", "method"):
+            rest, _, value = rest.rpartition(" %s=" % word)
+            self.process[word] = value
+        self.process.update((k, int(v)) for k, v in (w.split("=") for w in rest.split()))
+
+    def _module(self, rest):
+        index, bias, generation, unloaded, build_id, path = rest.split(" ", 5)
+        assert int(index) == len(self.modules)
+        self.modules.append((path, int(bias, 16), int(generation), int(unloaded), build_id))
+
+    def _stack(self, rest):
+        words = rest.split()
+        frames = []
+        for word in words[2:]:
+            module, _, offset = word.partition("+")
+            exact = offset.endswith("!")
+            name = "?" if module == "?" else canonical(self.modules[int(module)][0])
+            frames.append(Frame(name, int(offset.rstrip("!"), 16), exact))
+        self.stacks.append((int(words[1]), frames, words[2:]))
+
+    def _context(self, rest):
+        self.contexts.append([int(w) for w in rest.split()])
+
+    def _block(self, rest):
+        addr, size, context = rest.split()
+        addr = int(addr, 16)
+        self.order.append(addr)
+        self.blocks[addr] = (int(size), int(context))
+
+    def _counter(self, rest):
+        name, _, value = rest.rpartition(" ")
+        self.counters[name] = int(value)
+
+    def _mark(self, rest):
+        self.marks.append(rest.split(" ", 2)[2])
+
+    def _note(self, rest):
+        self.notes.append(rest)
+
+    def _total(self, rest):
+        self.total = tuple(int(w) for w in rest.split())
+
+    def stack_of(self, addr):
+        """(flags, frames) of a block."""
+        return self.stacks[self.contexts[self.blocks[addr][1]][1]][:2]
+
+    def kind_of(self, addr):
+        return self.contexts[self.blocks[addr][1]][4]
+
+    def addresses(self, stack_index):
+        """Run-time addresses of a stack's frames."""
+        result = []
+        for word in self.stacks[stack_index][2]:
+            module, _, offset = word.partition("+")
+            bias = 0 if module == "?" else self.modules[int(module)][1]
+            result.append((bias + int(offset.rstrip("!"), 16)) & (2**64 - 1))
+        return result
+
+    def check_itself(self):
+        """Contradictions inside the dump."""
+        errors = []
+        if any(a >= b for a, b in zip(self.order, self.order[1:])):
+            errors.append("blocks are not sorted by address, or one is there twice")
+        for a, b in zip(self.order, self.order[1:]):
+            if self.kind_of(a) == 0 and self.kind_of(b) == 0 and a + self.blocks[a][0] > b:
+                errors.append("blocks overlap: 0x%x of %d bytes and 0x%x" % (a, self.blocks[a][0], b))
+        counts = [[0, 0] for _ in self.contexts]
+        for size, context in self.blocks.values():
+            counts[context][0] += 1
+            counts[context][1] += size
+        for c, (count, size) in zip(self.contexts, counts):
+            if (c[5], c[6]) != (count, size):
+                errors.append("context %d says %d blocks, %d bytes; its blocks say %d, %d" % (c[0], c[5], c[6],
+                                                                                             count, size))
+            if c[7] < c[5] or c[8] < c[6]:
+                errors.append("context %d: more live than ever allocated: %s" % (c[0], c[5:]))
+        if self.total != (len(self.blocks), sum(size for size, _ in self.blocks.values())):
+            errors.append("the totals %s are not the blocks' sums" % (self.total,))
+        for name, value in self.counters.items():
+            if "lost" in name and value:
+                errors.append("counter %s is %d" % (name, value))
+        return errors
+
+
+_canonical = {}
+
+
+def canonical(path):
+    """One name for one file: links resolved, the loader's names for the kernel's page made equal."""
+    if path not in _canonical:
+        name = PAGE_NAMES.get(path, path)
+        _canonical[path] = os.path.realpath(name) if name.startswith("/") else name
+    return _canonical[path]
+
+
+class Ledger:
+    """A fixture's ledger file. exe stands for /proc/self/exe."""
+
+    def __init__(self, path, exe):
+        self.blocks = {}
+        count = None
+        exe = os.path.realpath(exe)
+        with open(path, errors="replace") as f:
+            head = f.readline().split()
+            assert head[:2] == ["ledger", "1"], path
+            self.pid = int(head[2])
+            for line in f:
+                words = line.split()
+                if words[0] == "end":
+                    count = int(words[1])
+                    continue
+                frames = []
+                for word in words[5:]:
+                    module, _, offset = word.rpartition("+")
+                    name = exe if module == "/proc/self/exe" else canonical(module)
+                    frames.append(Frame(name, int(offset.rstrip("!"), 16), offset.endswith("!")))
+                size = None if words[2] == "?" else int(words[2])
+                self.blocks[int(words[1], 16)] = (size, int(words[3]), words[4] == "cut", frames)
+        assert count == len(self.blocks), "%s is cut short" % path
+        self.labels = {b[3][0].key() for b in self.blocks.values()}
+
+
+def show(frames):
+    return " ".join(map(repr, frames[:24])) + (" … %d in all" % len(frames) if len(frames) > 24 else "")
+
+
+def compare_stack(dump, addr, entry, depth, own):
+    """What differs between a ledger entry's stack and the dump's, or None."""
+    size, kind, cut, frames = entry
+    flags, seen = dump.stack_of(addr)
+    keys = [f.key() for f in seen]
+    if frames[0].key() not in keys:
+        return "the call is not in its stack: %s; ledger: %s" % (show(seen), show(frames))
+    inner = keys.index(frames[0].key())
+    if any(f.module in own for f in seen[:inner]):
+        return "frames of the fixture inside the call: %s" % show(seen)
+    room = depth - inner
+    wanted = [f.key() for f in frames]
+    deeper = cut or len(wanted) > room
+    truncated = NO_CFI if wanted[-1][0] == "?" and not deeper else 0
+    if deeper:
+        wanted = wanted[:room]
+        truncated = DEPTH
+    if keys[inner:inner + len(wanted)] != wanted or (len(keys) != inner + len(wanted) and not cut):
+        at = next((i for i, (a, b) in enumerate(zip(keys[inner:], wanted)) if a != b),
+                  min(len(keys) - inner, len(wanted)))
+        return "differs at frame %d (flags %d)\n    silt:   %s\n    ledger: %s" % (at, flags, show(seen), show(frames))
+    if flags & (NO_CFI | DEPTH | BROKEN | OVERFLOW | UNTRACKED) != truncated:
+        return "flags are %d, wanted %d: %s" % (flags, truncated, show(seen))
+    return None
+
+
+def compare(dump, ledger, own, limit=5):
+    """All differences as texts (at most `limit` written out), the last one a summary. own: the fixture's modules."""
+    errors, own = [], {os.path.realpath(p) for p in own}
+    depth = dump.process["depth"]
+    for addr, entry in ledger.blocks.items():
+        if addr not in dump.blocks:
+            errors.append("block 0x%x of %s bytes is not in the dump; ledger: %s" % (addr, entry[0], show(entry[3])))
+            continue
+        size, kind = dump.blocks[addr][0], dump.kind_of(addr)
+        if entry[0] is not None and size != entry[0]:
+            errors.append("block 0x%x: %d bytes, ledger %d: %s" % (addr, size, entry[0], show(entry[3])))
+        if kind != entry[1]:
+            errors.append("block 0x%x: kind %d, ledger %d" % (addr, kind, entry[1]))
+        difference = compare_stack(dump, addr, entry, depth, own)
+        if difference:
+            errors.append("block 0x%x of %d bytes: %s" % (addr, size, difference))
+    # The other way round: whatever silt says came from the fixture's tracked calls is in the ledger.
+    through = {i for i, (_, frames, _) in enumerate(dump.stacks) if any(f.key() in ledger.labels for f in frames)}
+    for addr, (size, context) in dump.blocks.items():
+        if dump.contexts[context][1] in through and addr not in ledger.blocks:
+            errors.append("block 0x%x of %d bytes is in the dump, not in the ledger: %s" %
+                          (addr, size, show(dump.stack_of(addr)[1])))
+    if len(errors) > limit:
+        errors[limit:] = ["… %d differences in all, of %d blocks" % (len(errors), len(ledger.blocks))]
+    return errors

@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Runs fixtures under silt and compares every dump with the ledger the fixture kept. Usage: truth.py FAMILY…"""
+
+import glob
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import dumps  # noqa: E402
+
+SILT = os.environ["SILT"]
+BLOCKS = os.environ["SILT_BLOCKS"]
+FIXTURES = os.environ["SILT_FIXTURES"]
+SOAK = os.environ.get("SILT_SOAK") == "1"
+LIBS = "/usr/lib/x86_64-linux-gnu"
+ALLOCATORS = ["libjemalloc.so.2", "libtcmalloc_minimal.so.4", "libmimalloc.so.2"]
+
+# Compiler, optimisation and unwinder of the ledger, as tests/truth/CMakeLists.txt builds them. Every variant in soak;
+# otherwise the ones named here, chosen so that each compiler and each level is met by several families.
+VARIANTS = ["gcc-O2", "gcc-O0-unw", "gcc-O3", "clang-O2-unw", "clang-O0"]
+
+
+class Case:
+    """One run: fixture, arguments, how the dump is taken ("exit", "live"), options of silt run, what to preload."""
+
+    def __init__(self, fixture, args=(), mode="exit", options=(), preload=None, variants=VARIANTS, files=("",), skip=None,
+                 depth=None, libraries=()):
+        self.fixture, self.args, self.mode, self.options = fixture, list(args), mode, list(options)
+        self.preload, self.variants, self.files, self.skip = preload, variants, files, skip
+        self.libraries = libraries
+        if depth:
+            self.options += ["--depth", str(depth)]
+
+    def name(self, variant):
+        parts = [self.fixture, variant] + self.args + [self.mode] + self.options
+        if self.preload:
+            parts.append(os.path.basename(self.preload))
+        return " ".join(os.path.basename(p) for p in parts)
+
+
+def both(fixture, *args, **kw):
+    return [Case(fixture, args, "exit", **kw), Case(fixture, args, "live", **kw)]
+
+
+def plugin(variant, name):
+    return os.path.join(FIXTURES, variant, name)
+
+
+HOSTILE = ["closed", "close-range", "limits", "filter", "strict", "chdir", "undumpable"]
+FAMILIES = {
+    "entry": both("fx_entry", variants=["gcc-O2", "gcc-O0-unw", "clang-O2-unw"]),
+    "cxx": both("fx_cxx", variants=["gcc-O2", "gcc-O0-unw", "clang-O2-unw"]),
+    "threads": [Case("fx_threads", mode="live"), Case("fx_threads", variants=["gcc-O2", "clang-O2-unw"]),
+                Case("fx_threads", mode="live", options=["--threads"], variants=["gcc-O2"])],
+    "realloc": both("fx_realloc", variants=["gcc-O2", "clang-O2-unw", "gcc-O3"]),
+    "fork": [Case("fx_fork", ["plain"], files=("", ".child")), Case("fx_fork", ["plain"], "live", files=("", ".child")),
+             Case("fx_fork", ["nested"], files=("", ".child", ".child.child"), variants=["gcc-O2"]),
+             Case("fx_fork", ["threaded"], files=[""] + [".child%d" % i for i in range(8)], variants=["gcc-O2", "clang-O0"],
+                  skip="-unw"),  # libunwind's locks do not survive a fork
+             Case("fx_fork", ["plain"], options=["--no-follow"], variants=["gcc-O2"])],
+    "exec": [Case("fx_fork", ["spawn"], variants=["gcc-O2", "clang-O0"]), Case("fx_fork", ["exec"], variants=["gcc-O2"]),
+             Case("fx_fork", ["exec"], "live", variants=["gcc-O2"]),
+             Case("fx_fork", ["exec-bare"], variants=["gcc-O2"])],
+    "dl": [Case("fx_dl", ["@plugin1.so", "@plugin2.so"], mode, libraries=["plugin1.so", "plugin2.so"])
+           for mode in ("exit", "live")],
+    "signals": both("fx_signals"),
+    "sizes": both("fx_sizes", variants=["gcc-O2", "clang-O2-unw"]),
+    "deep": [Case("fx_deep", variants=["gcc-O2", "gcc-O0-unw", "clang-O0"]),
+             Case("fx_deep", depth=32, variants=["gcc-O2"]), Case("fx_deep", depth=1, variants=["gcc-O2"]),
+             Case("fx_deep", depth=512, variants=["gcc-O2", "clang-O2-unw"])],
+    "context": both("fx_context", variants=["gcc-O2", "gcc-O0-unw", "clang-O2-unw"]),
+    "frames": [Case("fx_frames"), Case("fx_frames", mode="live", variants=["gcc-O2"])],
+    # libunwind guesses on where there is no unwind information.
+    "jit": [Case("fx_jit", variants=["gcc-O2", "gcc-O3", "clang-O0"], skip="-unw")],
+    "hostile": [Case("fx_hostile", [which], variants=["gcc-O2"]) for which in HOSTILE] +
+               [Case("fx_hostile", ["closed"], "live", variants=["gcc-O2"]),
+                Case("fx_hostile", ["undumpable"], "live", variants=["gcc-O2"]),
+                Case("fx_hostile", ["preload", "@libctors.so"], variants=["gcc-O2"])],
+    "ctors": [Case("fx_ctors", libraries=["libctors.so"], variants=["gcc-O2", "clang-O0", "gcc-O3"])],
+    "mmap": both("fx_mmap", variants=["gcc-O2"]),
+    "pool": both("fx_pool", variants=["gcc-O2"]),
+    "allocators": [Case("fx_jemalloc", variants=["gcc-O2", "clang-O0"]), Case("fx_tcmalloc", variants=["gcc-O2", "clang-O0"]),
+                   Case("fx_mimalloc", variants=["gcc-O2", "clang-O0"])] +
+                  [Case(f, args, preload=os.path.join(LIBS, a), variants=["gcc-O2"])
+                   for a in ALLOCATORS for f, args in (("fx_entry", ["reallocarray", "pvalloc"]), ("fx_cxx", []),
+                                                       ("fx_threads", []), ("fx_realloc", []))],
+}
+
+
+def wait_for_file(path, process, seconds):
+    end = time.monotonic() + seconds
+    while not os.path.exists(path):
+        if process.poll() is not None:
+            raise RuntimeError("ended with %d before %s was there" % (process.returncode, os.path.basename(path)))
+        if time.monotonic() > end:
+            raise RuntimeError("no %s after %d seconds" % (os.path.basename(path), seconds))
+        time.sleep(0.005)
+
+
+def capture_live(process, ledger, folder):
+    """Captures the waiting fixture twice: the second dump must say the same (the first may not disturb)."""
+    wait_for_file(ledger, process, 60)
+    pid = dumps.Ledger(ledger, "/proc/self/exe").pid
+    found = []
+    for n in (1, 2):
+        out = os.path.join(folder, "live%d.silt" % n)
+        r = subprocess.run([SILT, "capture", str(pid), "-o", out], capture_output=True, text=True, timeout=60)
+        if r.returncode != 0:
+            raise RuntimeError("silt capture ended with %d: %s" % (r.returncode, r.stderr.strip()))
+        found.append(out)
+    open(ledger + ".go", "w").close()
+    return found
+
+
+def dump_of(files, pid):
+    """The last image's dump of that process."""
+    found = [d for d in (dumps.Dump(BLOCKS, f) for f in files) if d.process["pid"] == pid]
+    if not found:
+        raise RuntimeError("no dump of process %d among %s" % (pid, [os.path.basename(f) for f in files]))
+    return max(found, key=lambda d: d.process["start"])
+
+
+def run_fixture(case, variant, folder):
+    """Runs one fixture under silt; returns the list of (dump, ledger) pairs to compare."""
+    exe = os.path.join(FIXTURES, variant, case.fixture)
+    out, ledger = os.path.join(folder, "out.silt"), os.path.join(folder, "ledger")
+    args = [plugin(variant, a[1:]) if a.startswith("@") else a for a in case.args]
+    env = dict(os.environ, LEDGER_OUT=ledger)
+    env.pop("LEDGER_WAIT", None)
+    if case.mode == "live":
+        env["LEDGER_WAIT"] = "1"
+    if case.preload:
+        env["LD_PRELOAD"] = case.preload
+    process = subprocess.Popen([SILT, "run", "-q", "-o", out] + case.options + ["--", exe] + args, env=env,
+                               stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    live = []
+    try:
+        if case.mode == "live":
+            live = capture_live(process, ledger, folder)
+        _, stderr = process.communicate(timeout=100)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        _, stderr = process.communicate()
+        sys.stderr.write(stderr)
+        raise
+    if process.returncode != 0:
+        raise RuntimeError("silt run ended with %d: %s" % (process.returncode, stderr.strip()))
+    files = glob.glob(os.path.join(folder, "out*"))
+    wanted = [""] if "--no-follow" in case.options else case.files
+    ledgers = [dumps.Ledger(ledger + suffix, exe) for suffix in wanted]
+    pairs = [(dump_of(files, entry.pid), entry) for entry in ledgers]
+    return pairs + [(dumps.Dump(BLOCKS, f), ledgers[0]) for f in live]
+
+
+def run_case(case, variant):
+    """Runs and compares; returns (blocks compared, errors)."""
+    own = [os.path.join(FIXTURES, variant, n) for n in (case.fixture,) + tuple(case.libraries)]
+    count, errors = 0, []
+    with tempfile.TemporaryDirectory(prefix="silt-truth-") as folder:
+        try:
+            for dump, ledger in run_fixture(case, variant, folder):
+                count += len(ledger.blocks)
+                errors += dumps.compare(dump, ledger, own) + dump.check_itself()[:5]
+                if not ledger.blocks:
+                    errors.append("nothing to compare: the ledger is empty")
+        except (RuntimeError, ValueError, OSError, subprocess.TimeoutExpired) as e:
+            errors.append(str(e))
+    return count, errors
+
+
+def main(families):
+    failures = runs = 0
+    for family in families:
+        for case in FAMILIES[family]:
+            for variant in VARIANTS if SOAK else case.variants:
+                if case.skip and variant.endswith(case.skip):
+                    continue
+                if not os.path.exists(os.path.join(FIXTURES, variant, case.fixture)):
+                    print("skip: %s was not built (a compiler or library is missing)" % case.name(variant))
+                    continue
+                count, errors = run_case(case, variant)
+                runs += 1
+                failures += bool(errors)
+                print("%-6s %s: %d blocks" % ("FAILED" if errors else "ok", case.name(variant), count), flush=True)
+                for e in errors:
+                    print("  " + e, flush=True)
+    print("%d runs, %d failed" % (runs, failures))
+    return 1 if failures else 0 if runs else 77
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or list(FAMILIES)))
