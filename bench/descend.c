@@ -7,29 +7,29 @@
 #include "descend.h"
 
 #if BENCH_VARIED_FRAMES
-#define FRAME_BYTES(level, variant) (16 + 16 * (((level) * 7 + (variant) * 5) % 11))
+#define FRAME_BYTES(level, variant) (16 + 16 * (((level)*7 + (variant)*5) % 11))
 #else
 #define FRAME_BYTES(level, variant) 16
 #endif
 
 /* noipa: neither inlined, cloned nor folded with its equal neighbours. The work after the call keeps it a call. */
-#define FUNCTION(level, name, variant, zero, one)                                  \
-	__attribute__((noipa)) static void name(struct descent *d)                \
-	{                                                                          \
-		volatile char local[FRAME_BYTES(level, variant)];                  \
-                                                                                   \
-		local[0] = (char)(level);                                          \
-		if (d->depth == (level))                                           \
-			d->leaf(d->arg);                                           \
-		else if (d->path >> ((level) % BENCH_PATH_BITS) & 1)               \
-			one(d);                                                    \
-		else                                                               \
-			zero(d);                                                   \
-		d->sum += (uint64_t)local[0] + (level) * 2 + (variant);            \
+#define FUNCTION(level, name, variant, zero, one)                     \
+	__attribute__((noipa)) static void name(struct descent *d)    \
+	{                                                             \
+		volatile char local[FRAME_BYTES(level, variant)];     \
+                                                                      \
+		local[0] = (char)(level);                             \
+		if (d->depth == (level))                              \
+			d->leaf(d->arg);                              \
+		else if (d->path >> ((level) % BENCH_PATH_BITS) & 1)  \
+			one(d);                                       \
+		else                                                  \
+			zero(d);                                      \
+		d->sum += (uint64_t)local[0] + (level)*2 + (variant); \
 	}
 
-#define LEVEL(n, next)                                                             \
-	FUNCTION(n, level_##n##_zero, 0, level_##next##_zero, level_##next##_one)  \
+#define LEVEL(n, next)                                                            \
+	FUNCTION(n, level_##n##_zero, 0, level_##next##_zero, level_##next##_one) \
 	FUNCTION(n, level_##n##_one, 1, level_##next##_zero, level_##next##_one)
 
 /* Never called with depth in 1..BENCH_DEPTH_MAX; ends the chain of definitions. */

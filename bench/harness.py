@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Starting contestants, cleaning up after them, and the table of results."""
 
+import contextlib
 import glob
 import json
 import os
@@ -164,8 +165,9 @@ class Bench:
                                                         ": " + lines[-1] if lines else ""))
         return run
 
-    def wait(self, process):
-        """wait4 with a time limit: the alarm's handler kills the session, so that the wait ends."""
+    @contextlib.contextmanager
+    def limit(self, process):
+        """Kills the process's session when the block takes too long, so that whatever waits for it ends, and fails."""
         expired = []
 
         def expire(_signal, _frame):
@@ -175,13 +177,18 @@ class Bench:
         old = signal.signal(signal.SIGALRM, expire)
         signal.alarm(TIMEOUT)
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            yield
         finally:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, old)
+            if expired:
+                raise Failed("%s did not answer within %d s" % (" ".join(process.args[:6]), TIMEOUT))
+
+    def wait(self, process):
+        """(exit code, resource usage) of a process and the children it waited for."""
+        with self.limit(process):
+            _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        if expired:
-            raise Failed("%s did not end within %d s" % (" ".join(process.args[:6]), TIMEOUT))
         return process.returncode, usage
 
     def show(self, dump):

@@ -161,7 +161,8 @@ int main(int argc, char **argv)
 		} else if (strcmp(argv[i], "--spin") == 0) {
 			spin = true;
 		} else {
-			fprintf(stderr, "usage: hold [--blocks N] [--size BYTES | --step BYTES] [--half] [--spin]\n");
+			fprintf(stderr,
+				"usage: hold [--blocks N] [--size BYTES | --step BYTES] [--half] [--spin]\n");
 			return 2;
 		}
 	}
@@ -174,14 +175,15 @@ int main(int argc, char **argv)
 		count *= 2;
 	room = count + count / 2;
 	/* The list of blocks shall not be a heap block itself. */
-	blocks = mmap(NULL, room * sizeof(*blocks), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	blocks = mmap(NULL, room * sizeof(*blocks), PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (blocks == MAP_FAILED) {
 		perror("hold: mmap");
 		return 1;
 	}
 	struct holder first = {.random = 1, .blocks = blocks, .to = count / 2, .paths = 1u << BENCH_PATH_BITS};
-	struct holder second = {.random = 2, .blocks = blocks, .from = count / 2, .to = count,
-				.paths = 1u << BENCH_PATH_BITS};
+	struct holder second = {
+		.random = 2, .blocks = blocks, .from = count / 2, .to = count, .paths = 1u << BENCH_PATH_BITS};
 
 	pthread_barrier_init(&filled, NULL, 2);
 	if (pthread_create(&thread, NULL, second_thread, &second) != 0)

@@ -23,11 +23,11 @@ enum {
 struct worker {
 	pthread_t thread;
 	uint64_t random;
-	double seconds;    /* how long to measure */
-	uint64_t pairs;    /* measured */
-	uint64_t ns;       /* wall time of them */
-	uint64_t cpu_ns;   /* processor time of them */
-	uint64_t mallocs;  /* all ever made, warm-up included */
+	double seconds;   /* how long to measure */
+	uint64_t pairs;   /* measured */
+	uint64_t ns;      /* wall time of them */
+	uint64_t cpu_ns;  /* processor time of them */
+	uint64_t mallocs; /* all ever made, warm-up included */
 	void **slots;
 };
 
@@ -104,7 +104,8 @@ int main(int argc, char **argv)
 
 	depth = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 0;
 	if (depth < 1 || depth > BENCH_DEPTH_MAX || threads < 1 || threads > THREADS_MAX || seconds <= 0) {
-		fprintf(stderr, "usage: pair DEPTH(1..%d) THREADS(1..%d) [SECONDS]\n", BENCH_DEPTH_MAX, THREADS_MAX);
+		fprintf(stderr, "usage: pair DEPTH(1..%d) THREADS(1..%d) [SECONDS]\n", BENCH_DEPTH_MAX,
+			THREADS_MAX);
 		return 2;
 	}
 	pthread_barrier_init(&warm, NULL, threads);

@@ -31,7 +31,7 @@ class Target:
         command = [bench.program("hold"), "--blocks", str(blocks), "--spin"]
         self.process = bench.processes.start(bench.silt_command(command, bench.path("target.silt")),
                                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=bench.disk)
-        self.pid, self.count = self.ready(self.process.stdout.readline())
+        self.pid, self.count = self.ready(self.answer())
 
     @staticmethod
     def ready(line):
@@ -43,7 +43,11 @@ class Target:
     def ask(self, line):
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
-        return self.process.stdout.readline()
+        return self.answer()
+
+    def answer(self):
+        with self.bench.limit(self.process):
+            return self.process.stdout.readline()
 
     def gap(self):
         return int(self.ask("gap").split()[1])

@@ -46,7 +46,8 @@ def look(bench, command):
     """(resident bytes of the target without the database, bytes of the database) once the blocks are there."""
     process = bench.processes.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=bench.disk)
     try:
-        words = process.stdout.readline().split()
+        with bench.limit(process):
+            words = process.stdout.readline().split()
         if len(words) != 3 or words[0] != b"ready":
             raise Failed("hold did not start under: " + " ".join(command[:6]))
         own = resident(int(words[1]))
