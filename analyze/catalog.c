@@ -19,26 +19,45 @@ const char *silt_path_name(const char *path, size_t *ret_len)
 	return name;
 }
 
-void silt_catalog_init(struct silt_catalog *c)
+static int no_memory(struct silt_error *err)
+{
+	return silt_error_set(err, SILT_E_NOMEM, "not enough memory to compare stacks");
+}
+
+int silt_catalog_init(struct silt_catalog *c, struct silt_error *err)
 {
 	memset(c, 0, sizeof(*c));
-	silt_intern_init(&c->module_keys);
-	silt_intern_init(&c->locations);
-	silt_intern_init(&c->stacks);
+	c->module_keys = silt_intern_create();
+	c->locations = silt_intern_create();
+	c->stacks = silt_intern_create();
+	if (c->module_keys && c->locations && c->stacks)
+		return 0;
+	silt_catalog_deinit(c);
+	return no_memory(err);
 }
 
 void silt_catalog_deinit(struct silt_catalog *c)
 {
 	free(c->modules);
-	silt_intern_deinit(&c->module_keys);
-	silt_intern_deinit(&c->locations);
-	silt_intern_deinit(&c->stacks);
+	silt_intern_destroy(c->module_keys);
+	silt_intern_destroy(c->locations);
+	silt_intern_destroy(c->stacks);
 	memset(c, 0, sizeof(*c));
 }
 
-static int no_memory(struct silt_error *err)
+uint32_t silt_catalog_module_count(const struct silt_catalog *c)
 {
-	return silt_error_set(err, SILT_E_NOMEM, "not enough memory to compare stacks");
+	return silt_intern_count(c->module_keys);
+}
+
+uint32_t silt_catalog_location_count(const struct silt_catalog *c)
+{
+	return silt_intern_count(c->locations);
+}
+
+uint32_t silt_catalog_stack_count(const struct silt_catalog *c)
+{
+	return silt_intern_count(c->stacks);
 }
 
 /* Interns "<kind><bytes>". */
@@ -52,7 +71,7 @@ static uint32_t add_key(struct silt_intern *t, char kind, const void *bytes, siz
 	key[0] = kind;
 	if (size > 0)
 		memcpy(key + 1, bytes, size);
-	number = silt_intern_add(t, key, size + 1, ret_new);
+	number = silt_key_add(t, key, size + 1, ret_new);
 	if (key != small)
 		free(key);
 	return number;
@@ -75,19 +94,29 @@ static bool reserve_modules(struct silt_catalog *c, uint32_t count)
 	return true;
 }
 
+/* The number of a name that does not end where its string does. */
+static uint32_t find_key(const struct silt_intern *t, const char *name, size_t len)
+{
+	char *copy = strndup(name, len);
+	uint32_t number = silt_intern_find(t, copy);
+
+	free(copy);
+	return number;
+}
+
 /* Modules without build-id that only the other side has, by the last part of their path. */
 struct nameless {
-	struct silt_intern names;
+	struct silt_intern *names;
 	uint32_t *module; /* per name: catalog module, or SILT_NONE where the name is not unique */
 };
 
 static bool nameless_init(struct nameless *n, const struct silt_catalog *c, unsigned side)
 {
-	silt_intern_init(&n->names);
-	n->module = calloc((size_t)c->module_keys.count + 1, sizeof(*n->module));
-	if (!n->module)
+	n->names = silt_intern_create();
+	n->module = calloc((size_t)silt_catalog_module_count(c) + 1, sizeof(*n->module));
+	if (!n->names || !n->module)
 		return false;
-	for (uint32_t i = 0; i < c->module_keys.count; i++) {
+	for (uint32_t i = 0; i < silt_catalog_module_count(c); i++) {
 		size_t len;
 		const char *name = silt_path_name(c->modules[i].path, &len);
 		bool fresh;
@@ -95,7 +124,7 @@ static bool nameless_init(struct nameless *n, const struct silt_catalog *c, unsi
 
 		if (c->modules[i].build_id_len > 0 || (c->modules[i].sides & (1u << side)))
 			continue;
-		at = silt_intern_add(&n->names, name, len, &fresh);
+		at = silt_key_add(n->names, name, len, &fresh);
 		if (at == SILT_NONE)
 			return false;
 		n->module[at] = fresh ? i : SILT_NONE;
@@ -105,7 +134,7 @@ static bool nameless_init(struct nameless *n, const struct silt_catalog *c, unsi
 
 static void nameless_deinit(struct nameless *n)
 {
-	silt_intern_deinit(&n->names);
+	silt_intern_destroy(n->names);
 	free(n->module);
 }
 
@@ -118,16 +147,16 @@ static uint32_t add_module(struct silt_catalog *c, const struct silt_module *m, 
 	bool fresh = false;
 
 	if (m->build_id_len > 0) {
-		number = add_key(&c->module_keys, 'b', m->build_id, m->build_id_len, &fresh);
+		number = add_key(c->module_keys, 'b', m->build_id, m->build_id_len, &fresh);
 	} else {
 		size_t len;
 		const char *name = silt_path_name(path, &len);
-		uint32_t at = silt_intern_find(&others->names, name, len);
+		uint32_t at = find_key(others->names, name, len);
 
 		if (at != SILT_NONE)
 			number = others->module[at];
 		if (number == SILT_NONE)
-			number = add_key(&c->module_keys, 'p', path, strlen(path), &fresh);
+			number = add_key(c->module_keys, 'p', path, strlen(path), &fresh);
 	}
 	if (number == SILT_NONE || !reserve_modules(c, number + 1))
 		return SILT_NONE;
@@ -168,7 +197,7 @@ static int add_locations(struct silt_catalog *c, const struct silt_snapshot *s, 
 			.offset = f->module == SILT_NONE && merge_anonymous ? 0 : f->offset,
 		};
 
-		ret_map[i] = silt_intern_add(&c->locations, &l, sizeof(l), NULL);
+		ret_map[i] = silt_intern_add_bytes(c->locations, &l, sizeof(l));
 		if (ret_map[i] == SILT_NONE)
 			return no_memory(err);
 	}
@@ -210,7 +239,7 @@ static int add_stacks(struct silt_catalog *c, const struct silt_snapshot *s, con
 		key[0] = st->flags;
 		for (uint32_t k = 0; k < st->frame_count; k++)
 			key[k + 1] = locations[s->stack_frames[st->frame_first + k]];
-		ret_map[i] = silt_intern_add(&c->stacks, key, ((size_t)st->frame_count + 1) * sizeof(*key), NULL);
+		ret_map[i] = silt_intern_add_bytes(c->stacks, key, ((size_t)st->frame_count + 1) * sizeof(*key));
 		if (ret_map[i] == SILT_NONE)
 			rc = no_memory(err);
 	}
@@ -261,7 +290,7 @@ static bool one_sided(const struct silt_catalog *c, uint32_t i, unsigned side)
 /* The module of one side with this path, if the other side does not have it. */
 static uint32_t find_path(const struct silt_catalog *c, const char *path, unsigned side)
 {
-	for (uint32_t i = 0; path && i < c->module_keys.count; i++)
+	for (uint32_t i = 0; path && i < silt_catalog_module_count(c); i++)
 		if (one_sided(c, i, side) && strcmp(c->modules[i].path, path) == 0)
 			return i;
 	return SILT_NONE;
@@ -275,13 +304,12 @@ static void make_twins(struct silt_catalog *c, uint32_t a, uint32_t b)
 
 int silt_catalog_pair(struct silt_catalog *c, const char *exe_before, const char *exe_after, struct silt_error *err)
 {
-	uint32_t count = c->module_keys.count;
+	uint32_t count = silt_catalog_module_count(c);
 	uint32_t a = find_path(c, exe_before, SILT_BEFORE), b = find_path(c, exe_after, SILT_AFTER);
-	struct silt_intern stems;
+	struct silt_intern *stems = silt_intern_create();
 	uint32_t *first = calloc((size_t)count + 1, sizeof(*first));
-	int rc = first ? 0 : no_memory(err);
+	int rc = first && stems ? 0 : no_memory(err);
 
-	silt_intern_init(&stems);
 	if (a != SILT_NONE && b != SILT_NONE)
 		make_twins(c, a, b);
 	for (uint32_t i = 0; i < count && rc == 0; i++) {
@@ -292,7 +320,7 @@ int silt_catalog_pair(struct silt_catalog *c, const char *exe_before, const char
 
 		if (!one_sided(c, i, SILT_BEFORE))
 			continue;
-		at = silt_intern_add(&stems, name, len, &fresh);
+		at = silt_key_add(stems, name, len, &fresh);
 		if (at == SILT_NONE)
 			rc = no_memory(err);
 		else if (fresh)
@@ -301,28 +329,27 @@ int silt_catalog_pair(struct silt_catalog *c, const char *exe_before, const char
 	for (uint32_t i = 0; i < count && rc == 0; i++) {
 		size_t len;
 		const char *name = stem(c->modules[i].path, &len);
-		uint32_t at = silt_intern_find(&stems, name, len);
+		uint32_t at = find_key(stems, name, len);
 
 		if (at != SILT_NONE && one_sided(c, i, SILT_AFTER) && one_sided(c, first[at], SILT_BEFORE))
 			make_twins(c, first[at], i);
 	}
-	silt_intern_deinit(&stems);
+	silt_intern_destroy(stems);
 	free(first);
 	return rc;
 }
 
 const struct silt_location *silt_catalog_location(const struct silt_catalog *c, uint32_t number)
 {
-	return silt_intern_key(&c->locations, number, NULL);
+	return silt_key_bytes(c->locations, number);
 }
 
 const uint32_t *silt_catalog_stack(const struct silt_catalog *c, uint32_t number, uint32_t *ret_count,
 				   uint32_t *ret_flags)
 {
-	size_t size;
-	const uint32_t *key = silt_intern_key(&c->stacks, number, &size);
+	const uint32_t *key = silt_key_bytes(c->stacks, number);
 
-	*ret_count = (uint32_t)(size / sizeof(*key)) - 1;
+	*ret_count = (uint32_t)(silt_intern_size(c->stacks, number) / sizeof(*key)) - 1;
 	if (ret_flags)
 		*ret_flags = key[0];
 	return key + 1;

@@ -9,7 +9,7 @@
 #ifndef SILT_ANALYZE_CATALOG_H
 #define SILT_ANALYZE_CATALOG_H
 
-#include "analyze/intern.h"
+#include "analyze/keys.h"
 #include "base/error.h"
 #include "formats/snapshot.h"
 
@@ -32,12 +32,13 @@ struct silt_location {
 struct silt_catalog {
 	struct silt_catalog_module *modules;
 	uint32_t module_room;
-	struct silt_intern module_keys; /* "b" build-id, or "p" path */
-	struct silt_intern locations;   /* struct silt_location */
-	struct silt_intern stacks;      /* uint32_t flags, then location numbers, innermost first */
+	struct silt_intern *module_keys; /* "b" build-id, or "p" path */
+	struct silt_intern *locations;   /* struct silt_location */
+	struct silt_intern *stacks;      /* uint32_t flags, then location numbers, innermost first */
 };
 
-void silt_catalog_init(struct silt_catalog *c);
+int silt_catalog_init(struct silt_catalog *c, struct silt_error *err);
+/** A zeroed catalog is fine, too. */
 void silt_catalog_deinit(struct silt_catalog *c);
 
 /**
@@ -52,6 +53,9 @@ int silt_catalog_add(struct silt_catalog *c, const struct silt_snapshot *s, unsi
  *  are twins of each other even when their names differ. */
 int silt_catalog_pair(struct silt_catalog *c, const char *exe_before, const char *exe_after, struct silt_error *err);
 
+uint32_t silt_catalog_module_count(const struct silt_catalog *c);
+uint32_t silt_catalog_location_count(const struct silt_catalog *c);
+uint32_t silt_catalog_stack_count(const struct silt_catalog *c);
 const struct silt_location *silt_catalog_location(const struct silt_catalog *c, uint32_t number);
 /** A stack's locations, innermost first. ret_flags (SILT_STACK_*) may be NULL. */
 const uint32_t *silt_catalog_stack(const struct silt_catalog *c, uint32_t number, uint32_t *ret_count,

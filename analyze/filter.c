@@ -92,7 +92,7 @@ static int apply(struct silt_report *r, const regex_t *re, bool keep_matching, c
 {
 	struct answers a = { .report = r, .re = re };
 
-	a.known = calloc((size_t)r->catalog.locations.count + 1, sizeof(*a.known));
+	a.known = calloc((size_t)silt_catalog_location_count(&r->catalog) + 1, sizeof(*a.known));
 	if (!a.known)
 		return silt_error_set(err, SILT_E_NOMEM, "not enough memory to filter stacks");
 	for (size_t i = 0; i < count; i++)

@@ -16,7 +16,7 @@ static int no_memory(struct silt_error *err)
 static struct silt_row *key_row(struct silt_report *r, const void *key, size_t size, struct silt_error *err)
 {
 	bool fresh;
-	uint32_t at = silt_intern_add(&r->group_keys, key, size, &fresh);
+	uint32_t at = silt_key_add(r->group_keys, key, size, &fresh);
 	struct silt_row *row;
 
 	if (at == SILT_NONE) {
@@ -46,7 +46,7 @@ static struct silt_row *text_row(struct silt_report *r, const char *format, cons
 		no_memory(err);
 		return NULL;
 	}
-	row = key_row(r, key, (size_t)n + 1, err);
+	row = key_row(r, key, (size_t)n, err);
 	free(key);
 	return row;
 }
@@ -101,13 +101,13 @@ static struct silt_row *stack_row(struct silt_report *r, uint32_t stack, struct 
 	if (count == 0) {
 		const char *key = no_frames_key(flags);
 
-		return key_row(r, key, strlen(key) + 1, err);
+		return key_row(r, key, strlen(key), err);
 	}
 	l = silt_catalog_location(&r->catalog, locations[start.location]);
 	if (l->module == SILT_NONE) {
 		static const char OUTSIDE[] = "(code outside any module)";
 
-		return key_row(r, OUTSIDE, sizeof(OUTSIDE), err);
+		return key_row(r, OUTSIDE, sizeof(OUTSIDE) - 1, err);
 	}
 	if (r->options->by == SILT_BY_MODULE)
 		return module_row(r, l->module, err);
@@ -121,7 +121,7 @@ static int settle_starts(struct silt_report *r, const bool *used, struct silt_er
 	int rc = 0;
 
 	/* Two frames at once in the first round: most often the inner one is operator new. */
-	for (uint32_t i = 0; i < r->catalog.stacks.count && rc == 0; i++) {
+	for (uint32_t i = 0; i < silt_catalog_stack_count(&r->catalog) && rc == 0; i++) {
 		uint32_t count;
 		const uint32_t *locations = silt_catalog_stack(&r->catalog, i, &count, NULL);
 
@@ -132,7 +132,7 @@ static int settle_starts(struct silt_report *r, const bool *used, struct silt_er
 		all_settled = true;
 		if (rc == 0)
 			rc = silt_names_resolve(&r->names, err);
-		for (uint32_t i = 0; i < r->catalog.stacks.count && rc == 0; i++) {
+		for (uint32_t i = 0; i < silt_catalog_stack_count(&r->catalog) && rc == 0; i++) {
 			bool settled = true;
 
 			if (used[i])
@@ -160,7 +160,7 @@ static bool context_used(const struct silt_report *r, unsigned side, const struc
 
 static int group_by_start(struct silt_report *r, const bool *used, struct silt_error *err)
 {
-	uint32_t count = r->catalog.stacks.count;
+	uint32_t count = silt_catalog_stack_count(&r->catalog);
 	uint32_t *rows = malloc(((size_t)count + 1) * sizeof(*rows));
 	int rc = rows ? settle_starts(r, used, err) : no_memory(err);
 
@@ -188,20 +188,22 @@ static int group_by_start(struct silt_report *r, const bool *used, struct silt_e
 static struct silt_row *thread_row(struct silt_report *r, unsigned side, uint32_t thread, struct silt_error *err)
 {
 	const struct silt_snapshot *s = r->snapshots[side];
-	const char *name = thread == SILT_NONE || !s->threads[thread].name ? "" : s->threads[thread].name;
+	const char *name = thread == SILT_NONE ? "(thread unknown)" : s->threads[thread].name;
 	/* Thread numbers of different runs have nothing to do with each other: there, threads are their names. */
 	bool by_tid = !r->snapshots[SILT_BEFORE] || r->same_run;
 	uint32_t tid = thread == SILT_NONE ? 0 : s->threads[thread].tid;
 	struct silt_row *row;
 	char *key = NULL;
-	int n = by_tid && thread != SILT_NONE ? asprintf(&key, "%s (%u)", name, tid) : asprintf(&key, "%s", name);
+	int n;
 
+	if (!name)
+		name = "(no name)";
+	n = by_tid && thread != SILT_NONE ? asprintf(&key, "%s (%u)", name, tid) : asprintf(&key, "%s", name);
 	if (n < 0) {
 		no_memory(err);
 		return NULL;
 	}
-	row = key_row(r, thread == SILT_NONE ? "(thread unknown)" : key,
-		      thread == SILT_NONE ? sizeof("(thread unknown)") : (size_t)n + 1, err);
+	row = key_row(r, key, (size_t)n, err);
 	free(key);
 	if (row && thread != SILT_NONE) {
 		row->thread = thread;

@@ -14,11 +14,11 @@ int silt_names_init(struct silt_names *n, const struct silt_catalog *c, const st
 	memset(n, 0, sizeof(*n));
 	n->catalog = c;
 	n->symbols = silt_symbols_create(options);
-	n->modules = calloc((size_t)c->module_keys.count + 1, sizeof(*n->modules));
-	n->state = calloc((size_t)c->locations.count + 1, sizeof(*n->state));
+	n->modules = calloc((size_t)silt_catalog_module_count(c) + 1, sizeof(*n->modules));
+	n->state = calloc((size_t)silt_catalog_location_count(c) + 1, sizeof(*n->state));
 	if (!n->symbols || !n->modules || !n->state)
 		return silt_error_set(err, SILT_E_NOMEM, "not enough memory to look up names");
-	for (uint32_t i = 0; i < c->module_keys.count; i++)
+	for (uint32_t i = 0; i < silt_catalog_module_count(c); i++)
 		n->modules[i] = MODULE_NEW;
 	return 0;
 }
@@ -130,7 +130,7 @@ int silt_names_resolve(struct silt_names *n, struct silt_error *err)
 	rc = silt_symbols_resolve(n->symbols, err);
 	if (rc < 0)
 		return rc;
-	for (uint32_t i = 0; i < n->catalog->locations.count; i++)
+	for (uint32_t i = 0; i < silt_catalog_location_count(n->catalog); i++)
 		if (n->state[i] == STATE_WANTED)
 			n->state[i] = STATE_KNOWN;
 	n->pending = false;

@@ -17,7 +17,7 @@ struct matcher {
 	struct silt_report *report;
 	uint32_t *stacks; /* through at least one rebuilt module */
 	uint32_t count;
-	struct silt_intern names; /* functions and files */
+	struct silt_intern *names; /* functions and files */
 	uint64_t *key;            /* scratch for one stack's key */
 	size_t key_used, key_room;
 	bool with_lines;
@@ -53,10 +53,10 @@ static int find_stacks(struct matcher *m, struct silt_error *err)
 {
 	struct silt_report *r = m->report;
 
-	m->stacks = malloc(((size_t)r->catalog.stacks.count + 1) * sizeof(*m->stacks));
+	m->stacks = malloc(((size_t)silt_catalog_stack_count(&r->catalog) + 1) * sizeof(*m->stacks));
 	if (!m->stacks)
 		return no_memory(err);
-	for (uint32_t i = 0; i < r->catalog.stacks.count; i++)
+	for (uint32_t i = 0; i < silt_catalog_stack_count(&r->catalog); i++)
 		if (touches_rebuilt(r, i))
 			m->stacks[m->count++] = i;
 	return 0;
@@ -124,7 +124,7 @@ static bool push(struct matcher *m, uint64_t item)
 
 static bool push_name(struct matcher *m, const char *name, size_t len)
 {
-	uint32_t number = silt_intern_add(&m->names, name, len, NULL);
+	uint32_t number = silt_intern_add_bytes(m->names, name, len);
 
 	return number != SILT_NONE && push(m, number);
 }
@@ -210,13 +210,12 @@ struct class {
 static int match_pass(struct matcher *m, enum silt_match how, struct silt_error *err)
 {
 	struct silt_report *r = m->report;
-	struct silt_intern keys;
+	struct silt_intern *keys = silt_intern_create();
 	struct class *classes = calloc((size_t)m->count + 1, sizeof(*classes));
 	uint32_t *class_of = calloc((size_t)m->count + 1, sizeof(*class_of));
-	int rc = classes && class_of ? 0 : no_memory(err);
+	int rc = keys && classes && class_of ? 0 : no_memory(err);
 
 	m->with_lines = how == SILT_MATCH_LINE;
-	silt_intern_init(&keys);
 	for (uint32_t i = 0; i < m->count && rc == 0; i++) {
 		unsigned sides = stack_sides(r, m->stacks[i]);
 
@@ -229,7 +228,7 @@ static int match_pass(struct matcher *m, enum silt_match how, struct silt_error 
 		}
 		if (m->nameless)
 			continue;
-		class_of[i] = silt_intern_add(&keys, m->key, m->key_used * sizeof(*m->key), NULL);
+		class_of[i] = silt_intern_add_bytes(keys, m->key, m->key_used * sizeof(*m->key));
 		if (class_of[i] == SILT_NONE) {
 			rc = no_memory(err);
 			break;
@@ -243,7 +242,7 @@ static int match_pass(struct matcher *m, enum silt_match how, struct silt_error 
 			r->representative[m->stacks[i]] = classes[class_of[i]].stack;
 			r->match[m->stacks[i]] = (unsigned char)how;
 		}
-	silt_intern_deinit(&keys);
+	silt_intern_destroy(keys);
 	free(classes);
 	free(class_of);
 	return rc;
@@ -251,18 +250,16 @@ static int match_pass(struct matcher *m, enum silt_match how, struct silt_error 
 
 int silt_report_match_rebuilt(struct silt_report *r, struct silt_error *err)
 {
-	struct matcher m = { .report = r };
-	int rc;
+	struct matcher m = { .report = r, .names = silt_intern_create() };
+	int rc = m.names ? find_stacks(&m, err) : no_memory(err);
 
-	silt_intern_init(&m.names);
-	rc = find_stacks(&m, err);
 	if (rc == 0 && m.count > 0)
 		rc = learn_names(&m, err);
 	if (rc == 0 && m.count > 0)
 		rc = match_pass(&m, SILT_MATCH_LINE, err);
 	if (rc == 0 && m.count > 0)
 		rc = match_pass(&m, SILT_MATCH_FUNCTION, err);
-	silt_intern_deinit(&m.names);
+	silt_intern_destroy(m.names);
 	free(m.stacks);
 	free(m.key);
 	return rc;

@@ -127,9 +127,8 @@ static bool same_run(const struct silt_snapshot *b, const struct silt_snapshot *
 static int number_stacks(struct silt_report *r, struct silt_error *err)
 {
 	const struct silt_snapshot *b = r->snapshots[SILT_BEFORE], *a = r->snapshots[SILT_AFTER];
-	int rc = 0;
+	int rc = silt_catalog_init(&r->catalog, err);
 
-	silt_catalog_init(&r->catalog);
 	for (unsigned side = 0; side < SILT_SIDES && rc == 0; side++)
 		if (r->snapshots[side])
 			rc = silt_catalog_add(&r->catalog, r->snapshots[side], side, b && !r->same_run, &r->stacks[side],
@@ -138,11 +137,11 @@ static int number_stacks(struct silt_report *r, struct silt_error *err)
 		rc = silt_catalog_pair(&r->catalog, b->process.exe, a->process.exe, err);
 	if (rc < 0)
 		return rc;
-	r->representative = calloc((size_t)r->catalog.stacks.count + 1, sizeof(*r->representative));
-	r->match = calloc((size_t)r->catalog.stacks.count + 1, sizeof(*r->match));
+	r->representative = calloc((size_t)silt_catalog_stack_count(&r->catalog) + 1, sizeof(*r->representative));
+	r->match = calloc((size_t)silt_catalog_stack_count(&r->catalog) + 1, sizeof(*r->match));
 	if (!r->representative || !r->match)
 		return no_memory(err);
-	for (uint32_t i = 0; i < r->catalog.stacks.count; i++)
+	for (uint32_t i = 0; i < silt_catalog_stack_count(&r->catalog); i++)
 		r->representative[i] = i;
 	return silt_names_init(&r->names, &r->catalog, &r->options->symbols, err);
 }
@@ -170,7 +169,7 @@ static int add_stack_row(struct silt_report *r, struct silt_intern *index, unsig
 	struct silt_sum sum = context_sum(c);
 	struct silt_row *row;
 	bool fresh;
-	uint32_t at = silt_intern_add(index, key, sizeof(key), &fresh);
+	uint32_t at = silt_key_add(index, key, sizeof(key), &fresh);
 
 	if (at == SILT_NONE)
 		return no_memory(err);
@@ -189,18 +188,17 @@ static int add_stack_row(struct silt_report *r, struct silt_intern *index, unsig
 
 static int make_stack_rows(struct silt_report *r, struct silt_error *err)
 {
-	struct silt_intern index;
-	int rc = 0;
+	struct silt_intern *index = silt_intern_create();
+	int rc = index ? 0 : no_memory(err);
 
-	silt_intern_init(&index);
 	for (unsigned side = 0; side < SILT_SIDES; side++) {
 		const struct silt_snapshot *s = r->snapshots[side];
 
 		for (uint32_t i = 0; s && i < s->context_count && rc == 0; i++)
 			if (silt_report_counts(r, side, &s->contexts[i]))
-				rc = add_stack_row(r, &index, side, &s->contexts[i], err);
+				rc = add_stack_row(r, index, side, &s->contexts[i], err);
 	}
-	silt_intern_deinit(&index);
+	silt_intern_destroy(index);
 	return rc;
 }
 
@@ -244,7 +242,7 @@ static void drop_small_rows(struct silt_report *r)
 static int filter_stack_rows(struct silt_report *r, struct silt_error *err)
 {
 	uint32_t *stacks = calloc(r->row_count + 1, sizeof(*stacks));
-	bool *keep = calloc((size_t)r->catalog.stacks.count + 1, sizeof(*keep));
+	bool *keep = calloc((size_t)silt_catalog_stack_count(&r->catalog) + 1, sizeof(*keep));
 	size_t kept = 0;
 	int rc = stacks && keep ? 0 : no_memory(err);
 
@@ -269,7 +267,7 @@ static int filter_stack_rows(struct silt_report *r, struct silt_error *err)
 
 static bool *used_stacks(const struct silt_report *r)
 {
-	bool *used = calloc((size_t)r->catalog.stacks.count + 1, sizeof(*used));
+	bool *used = calloc((size_t)silt_catalog_stack_count(&r->catalog) + 1, sizeof(*used));
 
 	for (unsigned side = 0; used && side < SILT_SIDES; side++) {
 		const struct silt_snapshot *s = r->snapshots[side];
@@ -283,7 +281,7 @@ static bool *used_stacks(const struct silt_report *r)
 
 static void count_dropped(struct silt_report *r, const bool *was_used, const bool *used)
 {
-	for (uint32_t i = 0; i < r->catalog.stacks.count; i++)
+	for (uint32_t i = 0; i < silt_catalog_stack_count(&r->catalog); i++)
 		r->omitted[SILT_OMIT_REGEX].rows += was_used[i] && !used[i];
 	for (unsigned side = 0; side < SILT_SIDES; side++) {
 		const struct silt_snapshot *s = r->snapshots[side];
@@ -300,7 +298,7 @@ static void count_dropped(struct silt_report *r, const bool *was_used, const boo
 
 static int make_group_rows(struct silt_report *r, struct silt_error *err)
 {
-	uint32_t count = r->catalog.stacks.count, listed = 0;
+	uint32_t count = silt_catalog_stack_count(&r->catalog), listed = 0;
 	bool *used = used_stacks(r), *keep = calloc((size_t)count + 1, sizeof(*keep));
 	uint32_t *stacks = calloc((size_t)count + 1, sizeof(*stacks));
 	int rc = used && keep && stacks ? 0 : no_memory(err);
@@ -374,8 +372,7 @@ static int64_t delta(const struct silt_row *row, enum silt_sort sort)
 
 static int compare_keys(const struct silt_report *r, const struct silt_row *a, const struct silt_row *b)
 {
-	size_t m, n;
-	const void *p, *q;
+	const char *p, *q;
 	int order;
 
 	if (r->options->by == SILT_BY_STACK) {
@@ -384,10 +381,9 @@ static int compare_keys(const struct silt_report *r, const struct silt_row *a, c
 	}
 	if (r->options->by == SILT_BY_SIZE)
 		return compare_u64(a->size, b->size);
-	p = silt_intern_key(&r->group_keys, a->key, &m);
-	q = silt_intern_key(&r->group_keys, b->key, &n);
-	order = memcmp(p, q, m < n ? m : n);
-	return order ? order : compare_u64(m, n);
+	p = silt_intern_text(r->group_keys, a->key);
+	q = silt_intern_text(r->group_keys, b->key);
+	return strcmp(p, q);
 }
 
 /* Largest growth first, shrinking last. */
@@ -457,8 +453,10 @@ int silt_report_prepare(struct silt_report *r, const struct silt_snapshot *befor
 	r->snapshots[SILT_AFTER] = after;
 	r->same_run = before && same_run(before, after);
 	r->estimated = after->process.sample_bytes != 0 || (before && before->process.sample_bytes != 0);
-	silt_intern_init(&r->group_keys);
-	silt_intern_init(&r->warnings);
+	r->group_keys = silt_intern_create();
+	r->warnings = silt_intern_create();
+	if (!r->group_keys || !r->warnings)
+		return no_memory(err);
 	rc = check_options(r, err);
 	if (rc == 0)
 		rc = silt_filter_init(r, err);
@@ -479,9 +477,9 @@ void silt_report_deinit(struct silt_report *r)
 	if (r->names.catalog)
 		silt_names_deinit(&r->names);
 	silt_catalog_deinit(&r->catalog);
-	silt_intern_deinit(&r->group_keys);
+	silt_intern_destroy(r->group_keys);
 	silt_filter_deinit(r);
-	silt_intern_deinit(&r->warnings);
+	silt_intern_destroy(r->warnings);
 	for (unsigned side = 0; side < SILT_SIDES; side++)
 		free(r->stacks[side]);
 	free(r->representative);

@@ -64,8 +64,8 @@ struct silt_report {
 	size_t shown; /* rows[0..shown) are printed */
 	struct silt_sum totals[SILT_SIDES];
 	struct silt_omitted omitted[SILT_OMISSIONS];
-	struct silt_intern warnings; /* lines, NUL included, each once */
-	struct silt_intern group_keys; /* the rows' keys, NUL included; row i has key i until the rows are sorted */
+	struct silt_intern *warnings; /* lines, each once */
+	struct silt_intern *group_keys; /* the rows' keys; row i has key i until the rows are sorted */
 };
 
 /* ---- report.c: the way from snapshots to rows ---- */

@@ -224,7 +224,7 @@ static void write_group_row(struct silt_json *j, const struct silt_report *r, co
 		write_text(j, "key", size);
 		write_number(j, "size", row->size);
 	} else {
-		write_text(j, "key", silt_intern_key(&r->group_keys, row->key, NULL));
+		write_text(j, "key", silt_intern_text(r->group_keys, row->key));
 	}
 	if (r->options->by == SILT_BY_THREAD && row->thread != SILT_NONE) {
 		const struct silt_thread *t = &r->snapshots[row->thread_side]->threads[row->thread];
@@ -272,8 +272,8 @@ static void write_warnings(struct silt_json *j, const struct silt_report *r)
 {
 	silt_json_key(j, "warnings");
 	silt_json_array(j);
-	for (uint32_t i = 0; i < r->warnings.count; i++)
-		silt_json_string(j, silt_intern_key(&r->warnings, i, NULL));
+	for (uint32_t i = 0; i < silt_intern_count(r->warnings); i++)
+		silt_json_string(j, silt_intern_text(r->warnings, i));
 	silt_json_end(j);
 }
 

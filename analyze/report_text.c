@@ -205,7 +205,7 @@ static void print_key(const struct page *p, const struct silt_row *row)
 	if (r->options->by == SILT_BY_SIZE)
 		fprintf(p->out, "%" PRIu64 " bytes", row->size);
 	else
-		silt_text_print(p->out, silt_intern_key(&r->group_keys, row->key, NULL), name_limit(p), false);
+		silt_text_print(p->out, silt_intern_text(r->group_keys, row->key), name_limit(p), false);
 	fputc('\n', p->out);
 }
 
@@ -298,9 +298,9 @@ static void print_warnings(const struct page *p)
 {
 	const struct silt_report *r = p->report;
 
-	for (uint32_t i = 0; i < r->warnings.count; i++) {
+	for (uint32_t i = 0; i < silt_intern_count(r->warnings); i++) {
 		fprintf(p->out, "%swarning: ", i == 0 ? "\n" : "");
-		print_text(p, silt_intern_key(&r->warnings, i, NULL));
+		print_text(p, silt_intern_text(r->warnings, i));
 		fputc('\n', p->out);
 	}
 }

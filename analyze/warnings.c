@@ -21,7 +21,7 @@ static int warn(struct silt_report *r, struct silt_error *err, const char *fmt, 
 	va_end(ap);
 	if (n < 0)
 		return silt_error_set(err, SILT_E_NOMEM, "not enough memory for a warning");
-	number = silt_intern_add(&r->warnings, line, (size_t)n + 1, NULL);
+	number = silt_intern_add_bytes(r->warnings, line, (size_t)n);
 	free(line);
 	return number == SILT_NONE ? silt_error_set(err, SILT_E_NOMEM, "not enough memory for a warning") : 0;
 }
@@ -125,9 +125,9 @@ static void build_id_text(const struct silt_catalog_module *m, char text[20])
 /* Twins that occur in some stack. */
 static bool *used_modules(const struct silt_report *r)
 {
-	bool *used = calloc((size_t)r->catalog.module_keys.count + 1, sizeof(*used));
+	bool *used = calloc((size_t)silt_catalog_module_count(&r->catalog) + 1, sizeof(*used));
 
-	for (uint32_t i = 0; used && i < r->catalog.locations.count; i++) {
+	for (uint32_t i = 0; used && i < silt_catalog_location_count(&r->catalog); i++) {
 		uint32_t module = silt_catalog_location(&r->catalog, i)->module;
 
 		if (module != SILT_NONE)
@@ -142,7 +142,7 @@ static int warn_rebuilt_modules(struct silt_report *r, struct silt_error *err)
 	uint32_t named = 0, more = 0;
 	int rc = used ? 0 : silt_error_set(err, SILT_E_NOMEM, "not enough memory for a warning");
 
-	for (uint32_t i = 0; i < r->catalog.module_keys.count && rc == 0; i++) {
+	for (uint32_t i = 0; i < silt_catalog_module_count(&r->catalog) && rc == 0; i++) {
 		const struct silt_catalog_module *m = &r->catalog.modules[i], *twin;
 		char old_id[20], new_id[20];
 
@@ -170,7 +170,7 @@ static int warn_unnamed(struct silt_report *r, struct silt_error *err)
 {
 	uint64_t unmatched = 0;
 
-	for (uint32_t i = 0; i < r->catalog.stacks.count; i++) {
+	for (uint32_t i = 0; i < silt_catalog_stack_count(&r->catalog); i++) {
 		uint32_t count;
 		const uint32_t *locations = silt_catalog_stack(&r->catalog, i, &count, NULL);
 
@@ -196,7 +196,7 @@ static int warn_unnamed(struct silt_report *r, struct silt_error *err)
 
 static bool has_anonymous(const struct silt_report *r)
 {
-	for (uint32_t i = 0; i < r->catalog.locations.count; i++)
+	for (uint32_t i = 0; i < silt_catalog_location_count(&r->catalog); i++)
 		if (silt_catalog_location(&r->catalog, i)->module == SILT_NONE)
 			return true;
 	return false;
