@@ -68,9 +68,9 @@ struct cfi_fde {
 /** Runs the CIE's and the FDE's instructions up to pc and fills everything of the row but the range. */
 bool cfi_program_run(const struct cfi_module *m, const struct cfi_fde *fde, uint64_t pc, struct cfi_row *ret);
 
-/** Fills the row of the kernel's rt_sigframe when pc is in a signal trampoline; for C libraries whose trampoline has
- *  no unwind information (musl). */
-bool cfi_trampoline_row(const struct cfi_module *m, uint64_t pc, struct cfi_row *ret);
+/** Fills the row of code that has no unwind information but is known by its bytes: the signal trampoline of C
+ *  libraries that do not describe it (musl), and the start code of glibc's loader (outermost frame). */
+bool cfi_code_row(const struct cfi_module *m, uint64_t pc, struct cfi_row *ret);
 /** Whether the row is exactly that of the kernel's rt_sigframe. */
 bool cfi_row_is_sigframe(const struct cfi_row *row);
 

@@ -242,5 +242,5 @@ bool cfi_find_row(const struct cfi_module *m, uint64_t pc, struct cfi_row *ret)
 		ret->signal_frame = fde.cie.signal_frame;
 		return true;
 	}
-	return cfi_trampoline_row(m, pc, ret);
+	return cfi_code_row(m, pc, ret);
 }

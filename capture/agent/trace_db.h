@@ -145,6 +145,9 @@ struct silt_db_context {
  *       bits 33..62 requested size; SILT_DB_SIZE_HUGE: look the address up in the side table
  *       bit 63      frozen: the chunk is being replaced; the entry is valid where the page word still leads to it
  */
+/* Blocks of kind pool stand in the live table under their address ^ SILT_DB_POOL_BIT, for a pool's first block often starts
+ * where its heap block starts. */
+#define SILT_DB_POOL_BIT (1ull << 46)
 #define SILT_DB_ROOT_ENTRIES 131072u /* 47-bit addresses */
 #define SILT_DB_LEAF_PAGES 262144u
 #define SILT_DB_PAGE_CHUNK (1ull << 63)

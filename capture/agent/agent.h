@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * The agent's inner interfaces: the code that lives inside the target. Freestanding; see docs/INTERNALS.md.
+ *
+ * Thread rules: every function here may be called by any thread at any time, from signal handlers too, and takes no
+ * lock that could be held across a signal. What several threads write is written with single atomic operations.
+ */
+#ifndef SILT_CAPTURE_AGENT_AGENT_H
+#define SILT_CAPTURE_AGENT_AGENT_H
+
+#include "capture/agent/sys.h"
+#include "capture/agent/trace_db.h"
+
+#define AGENT_PAGE 4096u
+#define AGENT_CHUNK_CLASSES 14
+#define AGENT_TP_SMALL 1024u
+#define AGENT_TP_LARGE 65536u
+#define AGENT_EXTRA_MAX 8
+#define AGENT_RULES 65536u
+
+struct agent_thread;
+
+struct agent_tp_slot {
+	uint64_t tp; /* claimed with CAS from 0, never given back */
+	struct agent_thread *thread;
+};
+
+/* All that must not survive a fork: the kernel zeroes these pages in the child (MADV_WIPEONFORK), so a NULL base there
+ * says "look again". Hot fields first. */
+struct agent_hot {
+	uint8_t *base;   /* this process's slot once all is set up; NULL: not tracking (yet, or any more) */
+	uint8_t *slot;   /* the same, from the moment it is mapped */
+	uint32_t *root;  /* the live table's directory */
+	uint64_t single_tp; /* thread pointer of the only thread; 0 once there are more */
+	uint32_t filtered;  /* sampling or a minimum size is set */
+	uint32_t modules_changed; /* ld.so freed or allocated something: look at the module list again */
+	uint64_t module_generation; /* counts unloads: older walks are void */
+	uint32_t module_lock;
+	struct silt_db_options options;
+	uint64_t free_chunks[4][AGENT_CHUNK_CLASSES]; /* Treiber stacks: tag << 32 | ref */
+	uint32_t side_high; /* side table: dense entries in use lie below */
+	uint32_t node_levels, context_levels;
+	struct agent_tp_slot tp_small[AGENT_TP_SMALL];
+	struct agent_tp_slot tp_large[AGENT_TP_LARGE];
+} __attribute__((aligned(AGENT_PAGE)));
+extern struct agent_hot agent_hot;
+
+/* Ranges fixed at start; not wiped. */
+struct agent_ranges {
+	uint64_t ldso_lo, ldso_size; /* the dynamic loader's mapping */
+	uint64_t skip_lo, skip_size; /* the allocator's own module, when it is not libc: its inner calls are not the program's */
+};
+extern struct agent_ranges agent_ranges;
+
+/* ---- life (life.c) ---- */
+/** Slow half of agent_ready: sets the agent up at the first call, or anew in a forked child. */
+bool agent_start(void);
+/** True when this process is tracked. */
+static ALWAYS_INLINE bool agent_ready(void)
+{
+	return LIKELY(agent_hot.base != NULL) || agent_start();
+}
+extern struct silt_db_run *agent_run;
+extern char agent_env_line[160];  /* "SILT_AGENT=…"; "" when children are not followed or nothing is tracked */
+extern char agent_own_path[1024]; /* the agent object's path as LD_PRELOAD had it */
+extern uint32_t agent_no_syscalls; /* a seccomp filter may be in force: no system calls but memory growth */
+static inline struct silt_db *agent_db(void)
+{
+	return (struct silt_db *)(void *)agent_hot.slot;
+}
+void agent_lost(enum silt_db_lost what);
+
+/* ---- the functions behind the hooks (resolve.c) ---- */
+/** What the kernel and the loader say of this process. */
+struct agent_world {
+	uint64_t phdr, phnum, ldso_base;
+	const void *first_map; /* struct link_map of the main program */
+};
+bool agent_look_around(struct agent_world *ret);
+/** Resolves everything of struct agent_real; idempotent. */
+void agent_resolve(void);
+/** The next definition of name behind the agent in the loader's search order; NULL: none. ret_module (may be NULL): who. */
+void *agent_next(const char *name, const void **ret_map);
+/** The first definition in search order, the agent's own left out. */
+void *agent_first(const char *name);
+
+/* ---- memory of the slot (memory.c) ---- */
+/** Hands out bytes of the slot, aligned to 64, zeroed; never given back. 0 when the slot is full. */
+uint32_t db_alloc(uint64_t bytes);
+static inline void *db_at(uint32_t ref)
+{
+	return agent_hot.slot + (uint64_t)ref * SILT_DB_UNIT;
+}
+/** Maps a slot's window at a place with room to grow. Returns its address or NULL. fd < 0: by duplicating the run page. */
+uint8_t *db_map_slot(uint32_t slot, int fd, uint64_t *ret_mapped);
+/** Grows the window ahead of a time without system calls. */
+void db_reserve(uint64_t bytes);
+
+/* ---- live table (live.c) ---- */
+/** Records a block under context. size in bytes as requested. */
+void live_insert(uint64_t addr, uint64_t size, uint32_t context);
+/** Takes a block out. Returns its context and size, or 0 when it is not known. */
+uint32_t live_remove(uint64_t addr, uint64_t *ret_size);
+
+/* ---- side table (side.c) ---- */
+void side_insert(uint64_t addr, uint64_t size, uint32_t context, bool mapping);
+uint32_t side_remove(uint64_t addr, uint64_t *ret_size);
+void side_insert_odd(uint64_t addr, uint64_t size, uint32_t context);
+uint32_t side_remove_odd(uint64_t addr, uint64_t *ret_size);
+/** Takes [lo, hi) out of all recorded mappings, cutting or splitting them. */
+void side_cut(uint64_t lo, uint64_t hi);
+
+/* ---- modules and rules (modules.c, rules.c) ---- */
+struct agent_module {
+	uint64_t start, end;
+	uint64_t eh_frame_hdr;
+	const void *link_map;
+	uint32_t generation;
+	uint32_t alive;
+};
+/** The module that holds pc, or NULL. The result stays valid: entries are never reused. */
+const struct agent_module *module_find(uint64_t pc);
+/** Looks for unloaded modules after the loader was active. */
+void module_refresh(void);
+/** Enters every living module into a new database (after fork). */
+void module_register_all(void);
+/** Names the loader's lookup function; called once at start. */
+void module_setup(void *dl_find_object);
+
+extern uint64_t agent_rules[AGENT_RULES];
+#define RULE_EXACT (1ull << 47) /* key bit: look the pc up itself, not pc - 1 */
+#define RULE_MASK48 0xffffffffffffull
+#define RULE_MUL 0x9e3779b97f4a7c15ull
+/** Finds and caches the rule; bits 0..23 as cfi.h's compact rule, bits 24..31 the module's generation. */
+uint32_t rule_miss(uint64_t key);
+/** Forgets rules of [lo, hi). */
+void rule_purge(uint64_t lo, uint64_t hi);
+/* The key is spread by an odd multiplier modulo 2^48, which is a bijection: 16 bits choose the entry, the other 32 are its
+ * tag, so a hit is exact and one word holds it all. */
+static ALWAYS_INLINE uint32_t rule_get(uint64_t key)
+{
+	uint64_t x = key * RULE_MUL & RULE_MASK48;
+	uint64_t word = ATOMIC_LOAD(&agent_rules[x >> 32]);
+
+	if (LIKELY((uint32_t)(word >> 32) == (uint32_t)x))
+		return (uint32_t)word;
+	return rule_miss(key);
+}
+
+/* ---- walking (walk.c, walk_slow.c) ---- */
+struct walk_scratch { /* one walk, innermost frame first */
+	uint32_t n;
+	uint32_t flags; /* SILT_DB_STACK_* */
+	uint64_t *slot; /* where the frame's pc was read */
+	uint64_t *pc;
+	uint64_t *bp; /* rbp in the frame */
+	uint32_t *rule;
+	uint8_t *interrupted;
+};
+
+struct walk_memo { /* the thread's last walk, outermost frame first: index 0 is main's caller's caller … */
+	uint32_t n;
+	uint32_t flags;
+	uint32_t special_top; /* frames below this index include one that is not a plain one */
+	uint32_t check_count; /* frames whose saved rbp must be checked too */
+	uint64_t generation;
+	uint64_t bp_top; /* rbp in the innermost frame */
+	uint64_t hash;   /* sum of parts */
+	uint64_t *slot, *pc, *part, *bp;
+	uint32_t *rule;
+	uint8_t *bits; /* WALK_* */
+	uint32_t extra_count;
+	struct {
+		uint64_t addr, value;
+		uint32_t frame;
+	} extra[AGENT_EXTRA_MAX];
+};
+enum {
+	WALK_INTERRUPTED = 1, /* pc is exact */
+	WALK_CHECK = 2,       /* the saved rbp word matters to an outer frame */
+	WALK_NEEDS_BP = 4,    /* what lies outward of here depends on rbp in this frame */
+};
+
+struct agent_thread {
+	struct silt_db_thread *shared;
+	uint32_t busy;   /* inside the agent: a signal handler that gets here takes the nested way */
+	uint32_t nested; /* depth of that */
+	uint32_t index;  /* in the thread table + 1 */
+	uint32_t tid;
+	struct silt_db_cache_entry *last; /* of the memo */
+	uint32_t last_epoch, last_kind;
+	uint32_t evictions;
+	struct silt_db_cache_entry *cache;
+	uint32_t cache_mask;
+	uint32_t sample_started;
+	int64_t sample_left;
+	uint64_t random;
+	struct walk_memo memo;
+	struct walk_scratch scratch, nested_scratch;
+};
+
+/** Walks the stack of a hook whose frame is fp (rbp). Returns the cache entry to count in, with t->busy left set for the
+ *  caller to clear once it has counted; or NULL: *ret_context is the context, and nothing is set. */
+struct silt_db_cache_entry *walk_context(struct agent_thread *t, const uint64_t *fp, uint32_t kind,
+					 uint32_t *ret_context);
+/** With all registers, for stacks that hold frames the compact rules cannot express. */
+void walk_with_registers(struct walk_scratch *w, uint32_t depth, const uint64_t *fp);
+uint64_t walk_part(uint64_t pcword, uint32_t index);
+/** A frame's pc as the database stores it. */
+static inline uint64_t walk_pcword(uint64_t pc, uint32_t rule, bool interrupted)
+{
+	return (pc & SILT_DB_PC_MASK) | (uint64_t)(rule >> 24) << 48 | (interrupted ? SILT_DB_PC_INTERRUPTED : 0);
+}
+void walk_setup(void);
+
+/* ---- stacks and contexts (stacks.c) ---- */
+struct stack_source { /* frames outermost first */
+	uint32_t n, flags, kind, thread;
+	const uint64_t *pc;
+	const uint32_t *rule;
+	const uint8_t *bits; /* WALK_INTERRUPTED */
+	int step;            /* +1 or -1: how to go inward from the outermost */
+};
+/** Final hash of a walk: sum of parts, count, and what else tells contexts apart. */
+uint64_t stack_key(uint64_t sum, uint32_t n, uint32_t flags, uint32_t kind, uint32_t thread, uint32_t epoch);
+/** Finds or makes the context. Never 0: SILT_DB_CONTEXT_OVERFLOW when there is no room. */
+uint32_t stack_intern(uint64_t key, const struct stack_source *s, uint32_t epoch);
+struct silt_db_context *stack_context(uint32_t index);
+bool stack_setup(void);
+
+/* ---- threads (threads.c) ---- */
+struct agent_thread *thread_find_slow(uint64_t tp);
+static ALWAYS_INLINE struct agent_thread *thread_get(void)
+{
+	uint64_t tp = arch_thread_pointer();
+	struct agent_tp_slot *s = &agent_hot.tp_small[(tp * RULE_MUL) >> 54];
+
+	return LIKELY(s->tp == tp) ? s->thread : thread_find_slow(tp);
+}
+/** The thread's cache entry for key, filled from the shared table when new. */
+struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, const struct stack_source *s,
+					     uint32_t epoch);
+/** From now on more than one thread may run. */
+void thread_many(void);
+
+/* ---- recording (record.c) ---- */
+/** fp: the hook's own frame (its return address is the caller). addr is the block. */
+void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind);
+/* Pool blocks may start where a heap block starts: they live in the table under the address with this bit flipped. */
+#define AGENT_POOL_BIT SILT_DB_POOL_BIT
+
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Hooks of operator new and delete. libstdc++'s operators call malloc and free and are seen there: then these functions
+ * only jump on and leave no frame. Where the allocator brings its own operators they record.
+ *
+ * A throwing operator is tried in its nothrow form first, so that the common way never has an exception pass; when that
+ * fails the real one is asked, which calls the new-handler and throws through this frame: it has call frame information
+ * and nothing to clean up.
+ */
+#include "capture/agent/real.h"
+
+#define NOTHROW ((const void *)"")
+
+#define NEW_HOOKS(name, nothrow, params, args, nothrow_args)                        \
+	EXPORT void *name params                                                    \
+	{                                                                           \
+		void *p = NULL;                                                     \
+                                                                                    \
+		if (!REAL(name) || !agent_real.operators_allocate)                  \
+			return agent_real.name args;                                \
+		if (agent_real.nothrow)                                             \
+			p = agent_real.nothrow nothrow_args;                        \
+		if (!p)                                                             \
+			p = agent_real.name args;                                   \
+		return hook_record(p, n, FRAME);                                    \
+	}
+
+#define NEW_NOTHROW(name, params, args)                                             \
+	EXPORT void *name params                                                    \
+	{                                                                           \
+		if (!REAL(name) || !agent_real.operators_allocate)                  \
+			return agent_real.name args;                                \
+		return hook_record(agent_real.name args, n, FRAME);                 \
+	}
+
+NEW_HOOKS(_Znwm, _ZnwmRKSt9nothrow_t, (size_t n), (n), (n, NOTHROW))
+NEW_HOOKS(_Znam, _ZnamRKSt9nothrow_t, (size_t n), (n), (n, NOTHROW))
+NEW_HOOKS(_ZnwmSt11align_val_t, _ZnwmSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al), (n, al), (n, al, NOTHROW))
+NEW_HOOKS(_ZnamSt11align_val_t, _ZnamSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al), (n, al), (n, al, NOTHROW))
+NEW_NOTHROW(_ZnwmRKSt9nothrow_t, (size_t n, const void *t), (n, t))
+NEW_NOTHROW(_ZnamRKSt9nothrow_t, (size_t n, const void *t), (n, t))
+NEW_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al, const void *t), (n, al, t))
+NEW_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al, const void *t), (n, al, t))
+
+#define DELETE_HOOK(name, params, args)                                             \
+	EXPORT void name params                                                     \
+	{                                                                           \
+		if (REAL(name) && agent_real.operators_allocate)                    \
+			hook_forget(p, FRAME);                                      \
+		agent_real.name args;                                               \
+	}
+
+DELETE_HOOK(_ZdlPv, (void *p), (p))
+DELETE_HOOK(_ZdaPv, (void *p), (p))
+DELETE_HOOK(_ZdlPvRKSt9nothrow_t, (void *p, const void *t), (p, t))
+DELETE_HOOK(_ZdaPvRKSt9nothrow_t, (void *p, const void *t), (p, t))
+DELETE_HOOK(_ZdlPvm, (void *p, size_t n), (p, n))
+DELETE_HOOK(_ZdaPvm, (void *p, size_t n), (p, n))
+DELETE_HOOK(_ZdlPvSt11align_val_t, (void *p, size_t al), (p, al))
+DELETE_HOOK(_ZdaPvSt11align_val_t, (void *p, size_t al), (p, al))
+DELETE_HOOK(_ZdlPvmSt11align_val_t, (void *p, size_t n, size_t al), (p, n, al))
+DELETE_HOOK(_ZdaPvmSt11align_val_t, (void *p, size_t n, size_t al), (p, n, al))
+DELETE_HOOK(_ZdlPvSt11align_val_tRKSt9nothrow_t, (void *p, size_t al, const void *t), (p, al, t))
+DELETE_HOOK(_ZdaPvSt11align_val_tRKSt9nothrow_t, (void *p, size_t al, const void *t), (p, al, t))

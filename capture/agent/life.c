@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Coming to life: at the first hooked call of a process (or at the agent's initialisation, whichever is first), and again in
+ * a forked child, which finds agent_hot wiped. Failure of any step means "not tracked", never an error for the program.
+ */
+#include "capture/agent/agent.h"
+#include "capture/agent/real.h"
+
+#include <elf.h>
+
+#define MADV_WIPEONFORK 18
+#define CLOCK_REALTIME 0
+
+struct agent_hot agent_hot;
+struct agent_ranges agent_ranges;
+struct agent_real agent_real;
+struct silt_db_run *agent_run;
+char agent_env_line[160];
+char agent_own_path[1024];
+uint32_t agent_no_syscalls;
+__attribute__((visibility("hidden"))) void *agent_syscall_real; /* for stub.S */
+
+enum state { STATE_NEW, STATE_STARTING, STATE_ACTIVE, STATE_OFF };
+static uint32_t state;
+static const char *allocator_path;
+
+struct link_name { /* the head of struct link_map */
+	uint64_t addr;
+	const char *name;
+};
+
+void agent_lost(enum silt_db_lost what)
+{
+	ATOMIC_ADD(&agent_db()->lost[what], 1);
+}
+
+/* The mapped range of a module from its program headers in memory. */
+static void module_range(uint64_t base, uint64_t bias, uint64_t *ret_lo, uint64_t *ret_size)
+{
+	const Elf64_Ehdr *eh = (const void *)base;
+	const Elf64_Phdr *ph = (const void *)(base + eh->e_phoff);
+	uint64_t lo = ~0ull, hi = 0;
+
+	for (unsigned i = 0; i < eh->e_phnum; i++) {
+		if (ph[i].p_type != PT_LOAD)
+			continue;
+		if (bias + ph[i].p_vaddr < lo)
+			lo = bias + ph[i].p_vaddr;
+		if (bias + ph[i].p_vaddr + ph[i].p_memsz > hi)
+			hi = bias + ph[i].p_vaddr + ph[i].p_memsz;
+	}
+	*ret_lo = lo;
+	*ret_size = hi > lo ? hi - lo : 0;
+}
+
+static bool path_is(const char *path, const char *name)
+{
+	const char *base = path;
+
+	for (const char *p = path; *p; p++)
+		if (*p == '/')
+			base = p + 1;
+	return str_prefix(base, name);
+}
+
+/* Who serves malloc, and whether operator new and strdup are its own. */
+static void know_allocator(void)
+{
+	const void *malloc_map = NULL, *new_map = NULL, *strdup_map = NULL;
+	const struct link_name *l;
+
+	agent_next("malloc", &malloc_map);
+	agent_next("_Znwm", &new_map);
+	agent_next("strdup", &strdup_map);
+	l = malloc_map;
+	if (!l)
+		return;
+	allocator_path = l->name;
+	if (path_is(l->name, "libc.so") || path_is(l->name, "libc-") || path_is(l->name, "ld-musl"))
+		return;
+	agent_real.operators_allocate = new_map == malloc_map;
+	agent_real.strdup_allocates = strdup_map == malloc_map;
+	module_range(l->addr, l->addr, &agent_ranges.skip_lo, &agent_ranges.skip_size);
+}
+
+void agent_resolve(void)
+{
+	struct agent_world w;
+
+	if (agent_real.resolved || !agent_look_around(&w))
+		return;
+#define X(name, ret, args) agent_real.name = (ret(*) args)agent_next(#name, NULL);
+	AGENT_REAL_C(X)
+#undef X
+#define X(name, args) agent_real.name = (void *(*)args)agent_next(#name, NULL);
+	AGENT_REAL_NEW(X)
+#undef X
+#define X(name, args) agent_real.name = (void (*) args)agent_next(#name, NULL);
+	AGENT_REAL_DELETE(X)
+#undef X
+	agent_syscall_real = agent_next("syscall", NULL);
+	agent_real.environ_address = agent_first("environ");
+	if (w.ldso_base)
+		module_range(w.ldso_base, w.ldso_base, &agent_ranges.ldso_lo, &agent_ranges.ldso_size);
+	know_allocator();
+	module_setup(agent_next("_dl_find_object", NULL));
+	ATOMIC_RELEASE(&agent_real.resolved, 1);
+}
+
+static void now_realtime(int64_t *ret_ns)
+{
+	int64_t ts[2];
+
+	if (!sys_failed(sys_clock_gettime(CLOCK_REALTIME, ts)))
+		*ret_ns = ts[0] * 1000000000 + ts[1];
+}
+
+/* A free slot, or the number of slots when there is none. */
+static uint32_t claim_slot(void)
+{
+	uint32_t start = ATOMIC_LOAD(&agent_run->next_slot) % SILT_DB_SLOTS;
+
+	for (uint32_t i = 0; i < SILT_DB_SLOTS; i++) {
+		uint32_t k = (start + i) % SILT_DB_SLOTS;
+
+		if (ATOMIC_LOAD(&agent_run->slots[k].state) != SILT_SLOT_FREE ||
+		    !atomic_cas32(&agent_run->slots[k].state, SILT_SLOT_FREE, SILT_SLOT_CLAIMED))
+			continue;
+		agent_run->slots[k].pid = (uint32_t)sys_getpid();
+		ATOMIC_STORE(&agent_run->next_slot, k + 1);
+		return k;
+	}
+	return SILT_DB_SLOTS;
+}
+
+static bool tables_create(struct silt_db *db)
+{
+	db->root_ref = db_alloc(SILT_DB_ROOT_ENTRIES * sizeof(uint32_t));
+	db->side_ref = db_alloc(SILT_DB_SIDE_ENTRIES * sizeof(struct silt_db_side));
+	db->module_ref = db_alloc(SILT_DB_MODULES * sizeof(struct silt_db_module));
+	db->thread_ref = db_alloc(SILT_DB_THREADS_MAX * sizeof(struct silt_db_thread));
+	return db->root_ref && db->side_ref && db->module_ref && db->thread_ref && stack_setup();
+}
+
+static bool slot_begin(uint32_t slot, int fd, bool forked)
+{
+	uint64_t mapped = 0;
+	struct silt_db *db = (void *)db_map_slot(slot, fd, &mapped);
+
+	if (!db)
+		return false;
+	agent_hot.slot = (uint8_t *)db;
+	db->version = SILT_DB_VERSION;
+	db->slot = slot;
+	db->pid = (uint32_t)sys_getpid();
+	db->parent_pid = (uint32_t)sys_getppid();
+	db->forked = forked;
+	db->epoch = 1;
+	db->mapped = mapped;
+	db->base = (uint64_t)db;
+	db->used = (sizeof(*db) + 63) & ~63ull;
+	now_realtime(&db->start_ns);
+	if (sys_getrandom(db->session, sizeof(db->session)) != (long)sizeof(db->session)) {
+		db->session[0] = arch_ticks() * RULE_MUL;
+		db->session[1] = (uint64_t)db->start_ns ^ db->pid;
+	}
+	str_copy(db->libc, sizeof(db->libc), "glibc");
+	if (allocator_path)
+		str_copy(db->allocator, sizeof(db->allocator), allocator_path);
+	agent_hot.options = agent_run->options;
+	if (agent_hot.options.max_depth == 0 || agent_hot.options.max_depth > SILT_DB_MAX_DEPTH)
+		agent_hot.options.max_depth = SILT_DB_DEFAULT_DEPTH;
+	agent_hot.filtered = agent_hot.options.sample_bytes || agent_hot.options.min_size;
+	if (!tables_create(db))
+		return false;
+	agent_hot.root = db_at(db->root_ref);
+	agent_hot.single_tp = arch_thread_pointer();
+	module_register_all();
+	ATOMIC_RELEASE(&db->magic, SILT_DB_MAGIC);
+	ATOMIC_RELEASE(&agent_run->slots[slot].state, SILT_SLOT_ACTIVE);
+	ATOMIC_RELEASE(&agent_hot.base, (uint8_t *)db);
+	ATOMIC_ADD(&agent_run->wake, 1);
+	return true;
+}
+
+static bool run_open(int *ret_fd)
+{
+	char path[64];
+	const char *p = agent_env_line + sizeof(SILT_DB_ENV);
+	uint64_t pid, number, inode, run_id, found = 0;
+	uint64_t parts[2];
+	char *out = path;
+	long r;
+
+	pid = str_number(&p, 10);
+	if (*p++ != ':')
+		return false;
+	number = str_number(&p, 10);
+	if (*p++ != ':')
+		return false;
+	inode = str_number(&p, 10);
+	if (*p++ != ':')
+		return false;
+	run_id = str_number(&p, 16);
+	parts[0] = pid;
+	parts[1] = number;
+	for (int i = 0; i < 2; i++) { /* "/proc/PID/fd/N" */
+		char digits[24];
+		int n = 0;
+
+		for (const char *q = i ? "/fd/" : "/proc/"; *q; q++)
+			*out++ = *q;
+		do
+			digits[n++] = (char)('0' + parts[i] % 10);
+		while (parts[i] /= 10);
+		while (n)
+			*out++ = digits[--n];
+	}
+	*out = 0;
+	*ret_fd = (int)sys_open(path, 02 | 02000000 /* O_RDWR | O_CLOEXEC */, 0);
+	if (*ret_fd < 0)
+		return false;
+	if (sys_failed(sys_fstat_inode(*ret_fd, &found)) || found != inode)
+		goto fail;
+	r = sys_mmap(NULL, SILT_DB_RUN_SIZE, 3, 1 /* MAP_SHARED */, *ret_fd, 0);
+	if (sys_failed(r))
+		goto fail;
+	agent_run = (void *)r;
+	sys_madvise(agent_run, SILT_DB_RUN_SIZE, 16 /* MADV_DONTDUMP */);
+	if (agent_run->magic == SILT_DB_RUN_MAGIC && agent_run->version == SILT_DB_VERSION && agent_run->run_id == run_id)
+		return true;
+	sys_munmap(agent_run, SILT_DB_RUN_SIZE);
+	agent_run = NULL;
+fail:
+	sys_close(*ret_fd);
+	return false;
+}
+
+/* Reads SILT_AGENT= and the agent's own path out of the environment the kernel handed over. */
+static bool read_environment(void)
+{
+	static char buffer[65536 + 1];
+	int fd = (int)sys_open("/proc/self/environ", 02000000, 0);
+	long have = 0, n;
+	bool found = false;
+
+	if (fd < 0)
+		return false;
+	do {
+		long keep = 0, start = 0;
+
+		n = sys_read(fd, buffer + have, sizeof(buffer) - 1 - (size_t)have);
+		if (n > 0)
+			have += n;
+		buffer[have] = 0;
+		for (long i = 0; i < have; i++) {
+			const char *entry = buffer + start;
+
+			if (buffer[i])
+				continue;
+			if (str_prefix(entry, SILT_DB_ENV "="))
+				found = str_copy(agent_env_line, sizeof(agent_env_line), entry);
+			else if (str_prefix(entry, "LD_PRELOAD="))
+				str_copy(agent_own_path, sizeof(agent_own_path), entry + 11);
+			start = i + 1;
+		}
+		for (long i = start; i < have; i++)
+			buffer[keep++] = buffer[i];
+		have = keep < (long)sizeof(buffer) - 1 ? keep : 0; /* an entry longer than the buffer is none of ours */
+	} while (n > 0);
+	sys_close(fd);
+	for (char *p = agent_own_path; *p; p++) /* the launcher puts the agent first */
+		if (*p == ':' || *p == ' ')
+			*p = 0;
+	return found;
+}
+
+static bool start_first(void)
+{
+	int fd;
+	uint32_t slot;
+	bool ok;
+
+	agent_resolve();
+	if (!agent_real.resolved || !read_environment() || !run_open(&fd))
+		return false;
+	walk_setup();
+	if (sys_failed(sys_madvise(&agent_hot, sizeof(agent_hot), MADV_WIPEONFORK))) {
+		sys_close(fd);
+		return false;
+	}
+	slot = claim_slot();
+	ok = slot < SILT_DB_SLOTS && slot_begin(slot, fd, false);
+	sys_close(fd);
+	if (!ok)
+		ATOMIC_ADD(&agent_run->untracked, 1);
+	if (agent_run->options.flags & SILT_DB_NO_FOLLOW)
+		agent_env_line[0] = 0;
+	return ok;
+}
+
+static uint8_t *parent_window;
+
+/* The parent's database must not be written from here, nor its memory be kept alive. Something harmless takes its place: a
+ * signal handler that forked may have interrupted the agent, which will then go on with pointers into it. */
+static void parent_drop(void)
+{
+	uint64_t size = ((struct silt_db *)(void *)parent_window)->mapped;
+
+	sys_mmap(parent_window, size, 3, 0x4032 /* PRIVATE | FIXED | ANONYMOUS | NORESERVE */, -1, 0);
+}
+
+static bool start_forked(void)
+{
+	uint32_t slot;
+
+	if (agent_run->options.flags & SILT_DB_NO_FOLLOW || agent_no_syscalls)
+		return false;
+	slot = claim_slot();
+	if (slot < SILT_DB_SLOTS && slot_begin(slot, -1, true)) {
+		parent_drop();
+		return true;
+	}
+	ATOMIC_ADD(&agent_run->untracked, 1);
+	return false;
+}
+
+COLD bool agent_start(void)
+{
+	uint32_t was = ATOMIC_ACQUIRE(&state);
+
+	if (was == STATE_OFF)
+		return false;
+	if (was == STATE_STARTING || !atomic_cas32(&state, was, STATE_STARTING)) {
+		/* Another thread is at it, or this one is and a signal came in between: wait, but not for long. */
+		for (uint32_t i = 0; i < 20000 && !ATOMIC_ACQUIRE(&agent_hot.base); i++)
+			arch_pause();
+		return agent_hot.base != NULL;
+	}
+	if (was == STATE_NEW ? start_first() : start_forked()) {
+		parent_window = agent_hot.slot;
+		ATOMIC_RELEASE(&state, STATE_ACTIVE);
+		return true;
+	}
+	agent_hot.base = NULL;
+	ATOMIC_RELEASE(&state, STATE_OFF);
+	return false;
+}
+
+/* The program shall see its environment as it would be without silt; the exec hooks put the entries back. */
+static void hide_environment(char **envp)
+{
+	char **out = envp;
+
+	for (char **in = envp; *in; in++) {
+		char *e = *in;
+
+		if (str_prefix(e, SILT_DB_ENV "="))
+			continue;
+		if (agent_own_path[0] && str_prefix(e, "LD_PRELOAD=") && str_prefix(e + 11, agent_own_path)) {
+			char *rest = e + 11 + str_length(agent_own_path);
+
+			if (!*rest)
+				continue;
+			if (*rest == ':' || *rest == ' ') {
+				rest++;
+				memmove(e + 11, rest, str_length(rest) + 1);
+			}
+		}
+		*out++ = e;
+	}
+	*out = NULL;
+}
+
+/* DT_INIT: the loader passes main's arguments. */
+__attribute__((visibility("hidden"), used)) void agent_init(int argc, char **argv, char **envp)
+{
+	(void)argc;
+	(void)argv;
+	if (agent_ready() && envp)
+		hide_environment(envp);
+}

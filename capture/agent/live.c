@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The live table: address -> (context, size) in eight bytes a block. Heap addresses are found through a two-level
+ * directory by page; each page of heap has a small chunk of entries, as many as the page has blocks, in the order of
+ * their offsets (home = offset * capacity / page size), so neighbours in the heap are neighbours here: one cache line
+ * serves several allocations. Dense where the heap is dense, one word where a page holds one block.
+ *
+ * Every change is one compare-and-swap on one word. A full chunk is replaced: each of its words gets the frozen bit,
+ * whoever meets it builds the same larger copy and tries to swing the page word; so nobody waits for anybody, and a signal
+ * handler that interrupts a replacement finishes it.
+ */
+#include "capture/agent/agent.h"
+
+static const uint16_t capacities[AGENT_CHUNK_CLASSES] = { 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512 };
+
+/* A retired chunk rests for at least one period (2^33 ticks, some seconds) before it is used again: a thread that had read
+ * the page word before must have left it by then. Four lists take turns, so no list is both filled and drained. */
+#define PERIOD_SHIFT 33
+#define PROBE_GROW 24
+
+static ALWAYS_INLINE bool cas(uint64_t *p, uint64_t expected, uint64_t desired)
+{
+	if (LIKELY(agent_hot.single_tp == arch_thread_pointer()))
+		return arch_cas64_local(p, expected, desired);
+	return atomic_cas64(p, expected, desired);
+}
+
+static ALWAYS_INLINE uint64_t *chunk_of(uint64_t word)
+{
+	return db_at(SILT_DB_PAGE_REF(word));
+}
+
+static uint32_t class_for(uint32_t entries)
+{
+	uint32_t c = 0;
+
+	while (c + 1 < AGENT_CHUNK_CLASSES && capacities[c] < entries)
+		c++;
+	return c;
+}
+
+static uint32_t class_of_capacity(uint32_t capacity)
+{
+	return class_for(capacity);
+}
+
+/* In a retired chunk word 0 holds the next ref, frozen like all its words, so that a late reader turns away. */
+static void chunk_retire(uint32_t ref, uint32_t class)
+{
+	uint64_t *chunk = db_at(ref);
+	uint64_t *head = &agent_hot.free_chunks[(arch_ticks() >> PERIOD_SHIFT) & 3][class];
+	uint64_t old;
+
+	do {
+		old = ATOMIC_LOAD(head);
+		ATOMIC_STORE(&chunk[0], (uint64_t)(uint32_t)old | SILT_DB_ENTRY_FROZEN);
+	} while (!atomic_cas64(head, old, ((old >> 32) + 1) << 32 | ref));
+}
+
+static uint32_t chunk_reuse(uint32_t class)
+{
+	uint64_t *head = &agent_hot.free_chunks[((arch_ticks() >> PERIOD_SHIFT) + 2) & 3][class];
+
+	for (int attempt = 0; attempt < 16; attempt++) {
+		uint64_t old = ATOMIC_ACQUIRE(head);
+		uint32_t ref = (uint32_t)old;
+
+		if (!ref)
+			return 0;
+		if (atomic_cas64(head, old, ((old >> 32) + 1) << 32 | (uint32_t)ATOMIC_LOAD((uint64_t *)db_at(ref))))
+			return ref;
+	}
+	return 0;
+}
+
+static uint32_t chunk_new(uint32_t class)
+{
+	uint32_t ref = chunk_reuse(class);
+
+	if (ref) {
+		uint64_t *chunk = db_at(ref);
+
+		for (uint32_t i = 0; i < capacities[class]; i++)
+			chunk[i] = 0;
+		return ref;
+	}
+	return db_alloc((uint64_t)capacities[class] * 8);
+}
+
+/* Not yet visible to others. */
+static void chunk_put(uint64_t *chunk, uint32_t capacity, uint64_t entry)
+{
+	uint32_t i = ((uint32_t)entry & 0x1ff) * capacity >> 9;
+
+	while (chunk[i])
+		if (++i == capacity)
+			i = 0;
+	chunk[i] = entry;
+}
+
+static uint64_t page_word_of(uint32_t ref, uint32_t class)
+{
+	return SILT_DB_PAGE_CHUNK | (uint64_t)ref << 16 | capacities[class];
+}
+
+static uint32_t chunk_live(uint64_t word)
+{
+	const uint64_t *chunk = chunk_of(word);
+	uint32_t n = 0, capacity = SILT_DB_PAGE_CAPACITY(word);
+
+	for (uint32_t i = 0; i < capacity; i++)
+		n += (ATOMIC_LOAD(&chunk[i]) & ~SILT_DB_ENTRY_FROZEN) > SILT_DB_ENTRY_TOMB;
+	return n;
+}
+
+/* Freezes a chunk's words, then swings the page word to a copy with room for `extra` more. False: no memory. */
+static COLD bool chunk_replace(uint64_t *page, uint64_t word, uint32_t extra)
+{
+	uint64_t *old = chunk_of(word), *fresh;
+	uint32_t capacity = SILT_DB_PAGE_CAPACITY(word), live = 0, class, ref;
+
+	for (uint32_t i = 0; i < capacity; i++) {
+		__atomic_fetch_or(&old[i], SILT_DB_ENTRY_FROZEN, __ATOMIC_ACQ_REL);
+		live += (old[i] & ~SILT_DB_ENTRY_FROZEN) > SILT_DB_ENTRY_TOMB;
+	}
+	class = class_for(live + extra > 512 ? 512 : live + extra);
+	if (class + 1 < AGENT_CHUNK_CLASSES && capacities[class] - live < extra + (live >> 3))
+		class++;
+	ref = chunk_new(class);
+	if (!ref)
+		return false;
+	fresh = db_at(ref);
+	for (uint32_t i = 0; i < capacity; i++) {
+		uint64_t entry = ATOMIC_LOAD(&old[i]) & ~SILT_DB_ENTRY_FROZEN;
+
+		if (entry > SILT_DB_ENTRY_TOMB)
+			chunk_put(fresh, capacities[class], entry);
+	}
+	if (atomic_cas64(page, word, page_word_of(ref, class)))
+		chunk_retire(SILT_DB_PAGE_REF(word), class_of_capacity(capacity));
+	else
+		chunk_retire(ref, class);
+	return true;
+}
+
+/* The page's second block: start with as much room as the page before it came to need, for heaps grow upward. */
+static COLD bool chunk_begin(uint64_t *page, uint64_t first, uint64_t second)
+{
+	uint32_t class = 0, ref;
+
+	if (((uintptr_t)page & (AGENT_PAGE - 1)) != 0) {
+		uint64_t before = ATOMIC_LOAD(page - 1);
+
+		if (before & SILT_DB_PAGE_CHUNK)
+			class = class_for(chunk_live(before));
+	}
+	ref = chunk_new(class);
+	if (!ref)
+		return false;
+	chunk_put(db_at(ref), capacities[class], first);
+	chunk_put(db_at(ref), capacities[class], second);
+	if (!atomic_cas64(page, first, page_word_of(ref, class)))
+		chunk_retire(ref, class);
+	return true;
+}
+
+static COLD uint32_t leaf_create(uint32_t *root_entry)
+{
+	uint32_t ref = db_alloc((uint64_t)SILT_DB_LEAF_PAGES * 8);
+
+	if (ref && !atomic_cas32(root_entry, 0, ref))
+		ref = *root_entry; /* another thread was first; ours stays untouched and costs nothing */
+	return ref;
+}
+
+/* Whether the page, as it is now, holds exactly this entry. */
+static COLD bool page_holds(const uint64_t *page, uint64_t entry)
+{
+	uint64_t word = ATOMIC_LOAD(page);
+	const uint64_t *chunk;
+
+	if (!(word & SILT_DB_PAGE_CHUNK))
+		return word == entry;
+	chunk = chunk_of(word);
+	for (uint32_t i = 0; i < SILT_DB_PAGE_CAPACITY(word); i++)
+		if ((ATOMIC_LOAD(&chunk[i]) & ~SILT_DB_ENTRY_FROZEN) == entry)
+			return true;
+	return false;
+}
+
+enum insert_result { INSERT_DONE, INSERT_AGAIN, INSERT_FULL };
+
+static ALWAYS_INLINE enum insert_result insert_into(uint64_t *page, uint64_t word, uint64_t entry)
+{
+	uint64_t *chunk = chunk_of(word);
+	uint32_t capacity = SILT_DB_PAGE_CAPACITY(word);
+	uint32_t i = ((uint32_t)entry & 0x1ff) * capacity >> 9;
+
+	for (uint32_t probe = 0; probe < capacity; probe++) {
+		uint64_t v = ATOMIC_LOAD(&chunk[i]);
+
+		if (LIKELY(v <= SILT_DB_ENTRY_TOMB)) {
+			if (UNLIKELY(!cas(&chunk[i], v, entry)))
+				return INSERT_AGAIN;
+			/* Replaced meanwhile? Then the copy has our entry, unless the chunk had come to serve another
+			 * page in between: take it back and start over. */
+			if (LIKELY(ATOMIC_LOAD(page) == word) || page_holds(page, entry))
+				return INSERT_DONE;
+			cas(&chunk[i], entry, SILT_DB_ENTRY_TOMB);
+			return INSERT_AGAIN;
+		}
+		if (UNLIKELY(v & SILT_DB_ENTRY_FROZEN))
+			return INSERT_FULL;
+		if (++i == capacity)
+			i = 0;
+		if (UNLIKELY(probe == PROBE_GROW) && capacity < 512 && chunk_live(word) * 8 > capacity * 7)
+			return INSERT_FULL;
+	}
+	return INSERT_FULL;
+}
+
+static COLD void insert_lost(void)
+{
+	agent_lost(SILT_LOST_BLOCKS);
+}
+
+void live_insert(uint64_t addr, uint64_t size, uint32_t context)
+{
+	uint64_t entry = (addr & 4095) >> 3 | (uint64_t)context << 9;
+	uint32_t *root_entry = &agent_hot.root[addr >> 30];
+	uint32_t leaf = ATOMIC_LOAD(root_entry);
+	uint64_t *page;
+
+	if (UNLIKELY(size >= SILT_DB_SIZE_HUGE)) {
+		side_insert(addr, size, context, false);
+		size = SILT_DB_SIZE_HUGE;
+	}
+	entry |= size << 33;
+	if (UNLIKELY(!leaf) && !(leaf = leaf_create(root_entry))) {
+		insert_lost();
+		return;
+	}
+	page = (uint64_t *)db_at(leaf) + (addr >> 12 & (SILT_DB_LEAF_PAGES - 1));
+	/* Every round that fails means another thread got something done: the bound is never met in practice. */
+	for (uint32_t attempt = 0; attempt < 100000; attempt++) {
+		uint64_t word = ATOMIC_LOAD(page);
+		enum insert_result r;
+
+		if (LIKELY(word & SILT_DB_PAGE_CHUNK)) {
+			r = insert_into(page, word, entry);
+			if (LIKELY(r == INSERT_DONE))
+				return;
+			if (r == INSERT_FULL && !chunk_replace(page, word, 1))
+				break;
+		} else if (!word) {
+			if (cas(page, 0, entry))
+				return;
+		} else if (!chunk_begin(page, word, entry)) {
+			break;
+		} else if (page_holds(page, entry)) {
+			return;
+		}
+	}
+	insert_lost();
+}
+
+static uint32_t removed(uint64_t addr, uint64_t entry, uint64_t *ret_size)
+{
+	*ret_size = SILT_DB_ENTRY_SIZE(entry);
+	if (UNLIKELY(*ret_size == SILT_DB_SIZE_HUGE))
+		side_remove(addr, ret_size);
+	return SILT_DB_ENTRY_CONTEXT(entry);
+}
+
+uint32_t live_remove(uint64_t addr, uint64_t *ret_size)
+{
+	uint32_t leaf;
+	uint64_t offset = (addr & 4095) >> 3;
+	uint64_t *page;
+
+	if (UNLIKELY(addr >> 47))
+		return 0;
+	leaf = ATOMIC_LOAD(&agent_hot.root[addr >> 30]);
+	if (UNLIKELY(!leaf))
+		return 0;
+	page = (uint64_t *)db_at(leaf) + (addr >> 12 & (SILT_DB_LEAF_PAGES - 1));
+	for (uint32_t attempt = 0; attempt < 100000; attempt++) {
+		uint64_t word = ATOMIC_LOAD(page);
+		uint64_t *chunk;
+		uint32_t capacity, i;
+
+		if (LIKELY(word & SILT_DB_PAGE_CHUNK)) {
+			uint64_t v = 0;
+			uint32_t probe;
+
+			chunk = chunk_of(word);
+			capacity = SILT_DB_PAGE_CAPACITY(word);
+			i = (uint32_t)offset * capacity >> 9;
+			for (probe = 0; probe < capacity; probe++) {
+				v = ATOMIC_LOAD(&chunk[i]);
+				if (LIKELY((v & 0x1ff) == offset && v > 0x1ff))
+					break;
+				if (!v)
+					return 0;
+				if (++i == capacity)
+					i = 0;
+			}
+			if (probe == capacity)
+				return 0;
+			if (UNLIKELY(v & SILT_DB_ENTRY_FROZEN)) {
+				if (!chunk_replace(page, word, 0))
+					return 0;
+				continue;
+			}
+			if (LIKELY(cas(&chunk[i], v, SILT_DB_ENTRY_TOMB)))
+				return removed(addr, v, ret_size);
+		} else {
+			if ((word & 0x1ff) != offset || !word)
+				return 0;
+			if (cas(page, word, 0))
+				return removed(addr, word, ret_size);
+		}
+	}
+	return 0;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/* The slot's memory: a window on the shared file that grows in place, and a bump allocator inside it. */
+#include "capture/agent/agent.h"
+
+#include <linux/mman.h>
+
+#define PROT_RW 3
+#ifndef MAP_PRIVATE
+#define MAP_PRIVATE 0x02
+#endif
+#ifndef MAP_FIXED
+#define MAP_FIXED 0x10
+#define MAP_ANONYMOUS 0x20
+#endif
+#define MADV_DONTDUMP 16
+
+/* Each slot has an address of its own, far from where the kernel and the sanitizers put things (their shadow ends just
+ * above 16 TiB), so a window can always grow to its full size. */
+#define WINDOW_BASE 0x200000000000ull
+#define WINDOW_FIRST (256ull << 20)
+#define WINDOW_STEP_MAX (2ull << 30)
+
+/* Picks the slot's own place, or lets the kernel choose when something is there already. */
+static void *window_place(uint32_t slot)
+{
+	void *want = (void *)(WINDOW_BASE + slot * SILT_DB_SLOT_SIZE);
+	long r = sys_mmap(want, WINDOW_FIRST, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (sys_failed(r))
+		return NULL;
+	if ((void *)r != want) { /* kernels before 4.17 take the address as a hint */
+		sys_munmap((void *)r, WINDOW_FIRST);
+		return NULL;
+	}
+	return want;
+}
+
+uint8_t *db_map_slot(uint32_t slot, int fd, uint64_t *ret_mapped)
+{
+	uint64_t offset = SILT_DB_SLOT_OFFSET + slot * SILT_DB_SLOT_SIZE;
+	void *want = window_place(slot);
+	long r;
+
+	if (fd >= 0) {
+		r = sys_mmap(want, WINDOW_FIRST, PROT_RW, MAP_SHARED | MAP_NORESERVE | (want ? MAP_FIXED : 0), fd, offset);
+	} else {
+		/* old_size 0 duplicates a shared mapping (mremap(2)); it starts at the run page's file offset 0. */
+		long all = sys_mremap(agent_run, 0, offset + WINDOW_FIRST, MREMAP_MAYMOVE, NULL);
+
+		if (sys_failed(all))
+			return NULL;
+		sys_munmap((void *)all, offset);
+		r = all + (long)offset;
+		if (want) {
+			long moved = sys_mremap((void *)r, WINDOW_FIRST, WINDOW_FIRST, MREMAP_MAYMOVE | MREMAP_FIXED, want);
+
+			if (!sys_failed(moved))
+				r = moved;
+		}
+	}
+	if (sys_failed(r))
+		return NULL;
+	sys_madvise((void *)r, WINDOW_FIRST, MADV_DONTDUMP);
+	*ret_mapped = WINDOW_FIRST;
+	return (uint8_t *)r;
+}
+
+/* Any number of threads may try at once: a stale old size makes mremap fail, and the loop looks again. */
+static bool window_grow(struct silt_db *db, uint64_t need)
+{
+	for (int attempt = 0; attempt < 64; attempt++) {
+		uint64_t mapped = ATOMIC_LOAD(&db->mapped);
+		uint64_t step = mapped < WINDOW_STEP_MAX ? mapped : WINDOW_STEP_MAX;
+		uint64_t next = mapped + step;
+		long r;
+
+		if (mapped >= need)
+			return true;
+		while (next < need)
+			next += step;
+		if (next > SILT_DB_SLOT_SIZE)
+			next = SILT_DB_SLOT_SIZE;
+		if (next < need)
+			return false;
+		r = sys_mremap(db, mapped, next, 0, NULL);
+		if (!sys_failed(r)) {
+			sys_madvise((uint8_t *)db + mapped, next - mapped, MADV_DONTDUMP);
+			atomic_cas64(&db->mapped, mapped, next);
+		} else if (ATOMIC_LOAD(&db->mapped) == mapped && attempt > 4) {
+			return false;
+		}
+	}
+	return false;
+}
+
+void db_reserve(uint64_t bytes)
+{
+	struct silt_db *db = agent_db();
+
+	window_grow(db, ATOMIC_LOAD(&db->used) + bytes);
+}
+
+uint32_t db_alloc(uint64_t bytes)
+{
+	struct silt_db *db = agent_db();
+	uint64_t size = (bytes + 63) & ~63ull;
+	uint64_t at;
+
+	if (ATOMIC_LOAD(&db->used) + size > SILT_DB_SLOT_SIZE)
+		return 0;
+	at = ATOMIC_ADD(&db->used, size);
+	if (UNLIKELY(at + size > ATOMIC_LOAD(&db->mapped)) && !window_grow(db, at + size))
+		return 0;
+	return (uint32_t)(at / SILT_DB_UNIT);
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* Recording one allocation: filter, stack, count, live table. */
+#include "capture/agent/agent.h"
+
+/* Natural logarithm of u in (0, 1], good to about 1e-7: exponent, then atanh's series for the mantissa. */
+static double logarithm(double u)
+{
+	union {
+		double d;
+		uint64_t u;
+	} v = { u };
+	int exponent = (int)(v.u >> 52 & 0x7ff) - 1023;
+	double z, z2;
+
+	v.u = (v.u & 0xfffffffffffffull) | 1023ull << 52;
+	if (v.d > 1.4142135623730951) {
+		v.d *= 0.5;
+		exponent++;
+	}
+	z = (v.d - 1) / (v.d + 1);
+	z2 = z * z;
+	return 2 * z * (1 + z2 * (1.0 / 3 + z2 * (1.0 / 5 + z2 * (1.0 / 7 + z2 * (1.0 / 9))))) +
+	       exponent * 0.69314718055994531;
+}
+
+/* 1 - exp(-x) for x >= 0. */
+static double one_minus_exp(double x)
+{
+	double half, sum = 0, term = 1;
+	int halvings = 0;
+
+	if (x > 40)
+		return 1;
+	for (half = x; half > 0.25; half *= 0.5)
+		halvings++;
+	for (int i = 1; i < 12; i++) { /* expm1(-half), negated */
+		term *= -half / i;
+		sum -= term;
+	}
+	while (halvings--) /* 1 - e^-2h = (1 - e^-h)(1 + e^-h) */
+		sum = sum * (2 - sum);
+	return sum;
+}
+
+static uint64_t random_next(struct agent_thread *t)
+{
+	uint64_t x = t->random; /* xorshift64* */
+
+	x ^= x >> 12;
+	x ^= x << 25;
+	x ^= x >> 27;
+	t->random = x ? x : 1;
+	return x * 0x2545f4914f6cdd1dull;
+}
+
+/* Poisson sampling by bytes: the distance between samples is exponential with the mean asked for. A block of size s is
+ * then taken with probability 1 - exp(-s / mean), and stands for 1 / that many. */
+static COLD bool sample_take(struct agent_thread *t, uint64_t size, uint64_t *ret_count, uint64_t *ret_bytes)
+{
+	double mean = (double)agent_hot.options.sample_bytes, p;
+
+	if (!t->sample_started) {
+		t->sample_started = 1;
+		t->sample_left = (int64_t)(-mean * logarithm(((double)(random_next(t) >> 11) + 1) / 9007199254740992.0));
+	}
+	if (size == 0)
+		size = 1;
+	t->sample_left -= (int64_t)size;
+	if (LIKELY(t->sample_left > 0))
+		return false;
+	t->sample_left = (int64_t)(-mean * logarithm(((double)(random_next(t) >> 11) + 1) / 9007199254740992.0));
+	p = one_minus_exp((double)size / mean);
+	*ret_count = (uint64_t)(256.0 / p + 0.5);
+	*ret_bytes = (uint64_t)((double)size / p + 0.5);
+	return true;
+}
+
+static COLD uint32_t record_without_thread(uint64_t size)
+{
+	struct silt_db_context *c = stack_context(SILT_DB_CONTEXT_OVERFLOW);
+
+	ATOMIC_ADD(&c->alloc_count, 1);
+	ATOMIC_ADD(&c->alloc_bytes, size);
+	return SILT_DB_CONTEXT_OVERFLOW;
+}
+
+static COLD void record_shared(uint32_t context, uint64_t count, uint64_t bytes)
+{
+	struct silt_db_context *c = stack_context(context);
+
+	ATOMIC_ADD(&c->alloc_count, count);
+	ATOMIC_ADD(&c->alloc_bytes, bytes);
+}
+
+static COLD void insert_special(uint64_t addr, uint64_t size, uint32_t context, uint32_t kind)
+{
+	if (kind == 1)
+		side_insert(addr, size, context, true);
+	else if (addr & 7 || addr >> 47)
+		side_insert_odd(addr, size, context);
+	else
+		live_insert(addr, size, context);
+}
+
+void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind)
+{
+	uint64_t caller = fp[1], count = 1, bytes = size;
+	struct silt_db_cache_entry *e;
+	struct agent_thread *t;
+	uint32_t context;
+
+	if (UNLIKELY(caller - agent_ranges.skip_lo < agent_ranges.skip_size))
+		return;
+	if (UNLIKELY(caller - agent_ranges.ldso_lo < agent_ranges.ldso_size))
+		agent_hot.modules_changed = 1;
+	t = thread_get();
+	if (UNLIKELY(agent_hot.filtered)) {
+		if (size < agent_hot.options.min_size)
+			return;
+		if (agent_hot.options.sample_bytes && t && !sample_take(t, size, &count, &bytes))
+			return;
+	}
+	if (LIKELY(t != NULL)) {
+		e = walk_context(t, fp, kind, &context);
+		if (LIKELY(e != NULL)) {
+			context = e->context;
+			e->alloc_count += count;
+			e->alloc_bytes += bytes;
+			__atomic_signal_fence(__ATOMIC_SEQ_CST);
+			t->busy = 0;
+		} else {
+			record_shared(context, count, bytes);
+		}
+	} else {
+		context = record_without_thread(bytes);
+	}
+	if (UNLIKELY(kind != 0 || addr & 7))
+		insert_special(addr, size, context, kind);
+	else
+		live_insert(addr, size, context);
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The side table: blocks that do not fit an entry of the live table (over a gigabyte, oddly aligned pool pointers) and the
+ * program's own anonymous mappings. The lower half is dense and searched in order (there are few, and each costs a system
+ * call or a gigabyte anyway); the upper half is hashed by address for pools.
+ */
+#include "capture/agent/agent.h"
+
+#define DENSE (SILT_DB_SIDE_ENTRIES / 2)
+#define HASH_PROBES 64u
+#define KEY_EMPTY 0ull
+#define KEY_REMOVED 1ull
+
+static struct silt_db_side *side_table(void)
+{
+	return db_at(agent_db()->side_ref);
+}
+
+static bool side_claim(struct silt_db_side *s)
+{
+	uint64_t key = ATOMIC_LOAD(&s->key);
+
+	return key <= KEY_REMOVED && atomic_cas64(&s->key, key, SILT_DB_SIDE_BUSY);
+}
+
+static void side_fill(struct silt_db_side *s, uint64_t addr, uint64_t size, uint32_t context, bool mapping)
+{
+	s->size = size;
+	s->context = context;
+	s->reserved = mapping;
+	ATOMIC_RELEASE(&s->key, addr);
+}
+
+void side_insert(uint64_t addr, uint64_t size, uint32_t context, bool mapping)
+{
+	struct silt_db_side *table = side_table();
+
+	for (uint32_t i = 0; i < DENSE; i++) {
+		uint32_t high;
+
+		if (!side_claim(&table[i]))
+			continue;
+		high = ATOMIC_LOAD(&agent_hot.side_high);
+		while (high <= i && !atomic_cas32(&agent_hot.side_high, high, i + 1))
+			high = ATOMIC_LOAD(&agent_hot.side_high);
+		side_fill(&table[i], addr, size, context, mapping);
+		return;
+	}
+	agent_lost(SILT_LOST_MAPPINGS);
+}
+
+static uint32_t side_take(struct silt_db_side *s, uint64_t addr, uint64_t *ret_size)
+{
+	uint32_t context;
+
+	if (ATOMIC_ACQUIRE(&s->key) != addr || !atomic_cas64(&s->key, addr, SILT_DB_SIDE_BUSY | addr))
+		return 0;
+	context = s->context;
+	*ret_size = s->size;
+	ATOMIC_RELEASE(&s->key, KEY_REMOVED);
+	return context;
+}
+
+uint32_t side_remove(uint64_t addr, uint64_t *ret_size)
+{
+	struct silt_db_side *table = side_table();
+	uint32_t high = ATOMIC_LOAD(&agent_hot.side_high);
+
+	for (uint32_t i = 0; i < high; i++) {
+		uint32_t context = side_take(&table[i], addr, ret_size);
+
+		if (context)
+			return context;
+	}
+	return 0;
+}
+
+static uint32_t hash_home(uint64_t addr)
+{
+	return (uint32_t)(addr * RULE_MUL >> 40);
+}
+
+void side_insert_odd(uint64_t addr, uint64_t size, uint32_t context)
+{
+	struct silt_db_side *half = side_table() + DENSE;
+
+	for (uint32_t i = 0; i < HASH_PROBES; i++) {
+		struct silt_db_side *s = &half[(hash_home(addr) + i) & (DENSE - 1)];
+
+		if (side_claim(s)) {
+			side_fill(s, addr, size, context, false);
+			return;
+		}
+	}
+	agent_lost(SILT_LOST_BLOCKS);
+}
+
+uint32_t side_remove_odd(uint64_t addr, uint64_t *ret_size)
+{
+	struct silt_db_side *half = side_table() + DENSE;
+
+	for (uint32_t i = 0; i < HASH_PROBES; i++) {
+		struct silt_db_side *s = &half[(hash_home(addr) + i) & (DENSE - 1)];
+		uint32_t context;
+
+		if (ATOMIC_LOAD(&s->key) == KEY_EMPTY)
+			return 0;
+		context = side_take(s, addr, ret_size);
+		if (context)
+			return context;
+	}
+	return 0;
+}
+
+void side_cut(uint64_t lo, uint64_t hi)
+{
+	struct silt_db_side *table = side_table();
+	uint32_t high = ATOMIC_LOAD(&agent_hot.side_high);
+
+	for (uint32_t i = 0; i < high; i++) {
+		struct silt_db_side *s = &table[i];
+		uint64_t start = ATOMIC_ACQUIRE(&s->key), end, size;
+		uint32_t context;
+
+		if (start <= KEY_REMOVED || start & SILT_DB_SIDE_BUSY || start >= hi || !s->reserved)
+			continue;
+		end = start + s->size;
+		if (end <= lo)
+			continue;
+		context = side_take(s, start, &size);
+		if (!context)
+			continue;
+		end = start + size;
+		if (start < lo)
+			side_insert(start, lo - start, context, true);
+		if (end > hi)
+			side_insert(hi, end - hi, context, true);
+	}
+}

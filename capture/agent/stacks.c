@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Interning of stacks and contexts in the shared tables. Only stacks that are new to a thread get here. Both tables are
+ * found through hash levels: level k has 4096 << k places, a new entry goes to the newest level, a search looks through
+ * all of them, newest first. So memory grows with the contents, nothing is ever rehashed, and a reader never waits.
+ * Two threads that enter the same stack at once may both succeed: the reader of the database merges equal stacks.
+ */
+#include "capture/agent/agent.h"
+
+#define LEVEL_FIRST 4096u
+#define LEVELS 16u
+#define PROBES 16u
+
+struct hash_levels {
+	uint32_t ref[LEVELS];
+};
+
+static struct hash_levels *node_levels(void)
+{
+	return db_at(agent_db()->node_hash_ref);
+}
+
+static struct hash_levels *context_levels(void)
+{
+	return db_at(agent_db()->context_hash_ref);
+}
+
+static uint64_t mix(uint64_t x)
+{
+	x ^= x >> 32;
+	x *= 0xd6e8feb86659fd93ull;
+	x ^= x >> 32;
+	return x;
+}
+
+uint64_t stack_key(uint64_t sum, uint32_t n, uint32_t flags, uint32_t kind, uint32_t thread, uint32_t epoch)
+{
+	uint64_t rest = n | (uint64_t)flags << 10 | (uint64_t)kind << 16 | (uint64_t)thread << 20 | (uint64_t)epoch << 40;
+
+	sum += rest * 0xa0761d6478bd642full;
+	sum = mix(sum);
+	return sum ? sum : 1;
+}
+
+/* Counts memory for stacks and contexts against the user's limit. */
+static bool meta_take(uint64_t bytes)
+{
+	struct silt_db *db = agent_db();
+
+	if (ATOMIC_ADD(&db->meta_used, bytes) + bytes <= agent_hot.options.db_limit)
+		return true;
+	ATOMIC_ADD(&db->meta_used, -bytes);
+	return false;
+}
+
+/* The segment's first byte, made when missing. */
+static void *segment(uint32_t *refs, uint32_t k, uint64_t bytes)
+{
+	uint32_t ref = ATOMIC_ACQUIRE(&refs[k]);
+
+	if (!ref) {
+		if (!meta_take(bytes))
+			return NULL;
+		ref = db_alloc(bytes);
+		if (!ref)
+			return NULL;
+		if (!atomic_cas32(&refs[k], 0, ref))
+			ref = ATOMIC_ACQUIRE(&refs[k]);
+	}
+	return db_at(ref);
+}
+
+static struct silt_db_node *node_at(uint32_t i)
+{
+	struct silt_db *db = agent_db();
+
+	return (struct silt_db_node *)db_at(db->node_segs[i / SILT_DB_NODE_SEG]) + i % SILT_DB_NODE_SEG;
+}
+
+struct silt_db_context *stack_context(uint32_t i)
+{
+	struct silt_db *db = agent_db();
+
+	return (struct silt_db_context *)db_at(db->context_segs[i / SILT_DB_CONTEXT_SEG]) + i % SILT_DB_CONTEXT_SEG;
+}
+
+/* Puts id into the newest level that has a place for it; makes the next one when it is crowded. */
+static bool level_put(struct hash_levels *h, uint32_t *count, uint64_t hash, uint32_t id)
+{
+	for (uint32_t k = ATOMIC_LOAD(count); k <= LEVELS; k++) {
+		uint32_t size = LEVEL_FIRST << (k - 1), *table;
+
+		if (k == 0)
+			size = 0;
+		if (size) {
+			table = db_at(h->ref[k - 1]);
+			for (uint32_t i = 0; i < PROBES; i++)
+				if (atomic_cas32(&table[(hash + i) & (size - 1)], 0, id))
+					return true;
+		}
+		if (k == LEVELS)
+			return false;
+		size = LEVEL_FIRST << k;
+		if (!ATOMIC_LOAD(&h->ref[k])) {
+			uint32_t ref = meta_take((uint64_t)size * 4) ? db_alloc((uint64_t)size * 4) : 0;
+
+			if (!ref)
+				return false;
+			atomic_cas32(&h->ref[k], 0, ref);
+		}
+		atomic_cas32(count, k, k + 1);
+	}
+	return false;
+}
+
+static uint32_t node_find(uint64_t hash, uint64_t pcword, uint32_t parent)
+{
+	struct hash_levels *h = node_levels();
+
+	for (uint32_t k = ATOMIC_ACQUIRE(&agent_hot.node_levels); k-- > 0;) {
+		const uint32_t *table = db_at(h->ref[k]);
+		uint32_t size = LEVEL_FIRST << k;
+
+		for (uint32_t i = 0; i < PROBES; i++) {
+			uint32_t id = ATOMIC_ACQUIRE(&table[(hash + i) & (size - 1)]);
+
+			if (!id)
+				break;
+			if (node_at(id)->pcword == pcword && node_at(id)->parent == parent)
+				return id;
+		}
+	}
+	return 0;
+}
+
+static uint32_t node_intern(uint64_t pcword, uint32_t parent)
+{
+	struct silt_db *db = agent_db();
+	uint64_t hash = mix(pcword * RULE_MUL + parent);
+	uint32_t id = node_find(hash, pcword, parent);
+	struct silt_db_node *seg;
+
+	if (id)
+		return id;
+	/* A number once taken is never given back, even where no memory is found for it: the reader allows for gaps. */
+	if (ATOMIC_LOAD(&db->node_count) >= SILT_DB_NODE_SEG * SILT_DB_NODE_SEGS - 65536)
+		return 0;
+	id = ATOMIC_ADD(&db->node_count, 1);
+	seg = segment(db->node_segs, id / SILT_DB_NODE_SEG, SILT_DB_NODE_SEG * sizeof(*seg));
+	if (!seg)
+		return 0;
+	seg[id % SILT_DB_NODE_SEG].pcword = pcword;
+	seg[id % SILT_DB_NODE_SEG].parent = parent;
+	if (!level_put(node_levels(), &agent_hot.node_levels, hash, id))
+		return 0;
+	return id;
+}
+
+static uint32_t context_find(uint64_t key)
+{
+	struct hash_levels *h = context_levels();
+
+	for (uint32_t k = ATOMIC_ACQUIRE(&agent_hot.context_levels); k-- > 0;) {
+		const uint32_t *table = db_at(h->ref[k]);
+		uint32_t size = LEVEL_FIRST << k;
+
+		for (uint32_t i = 0; i < PROBES; i++) {
+			uint32_t id = ATOMIC_ACQUIRE(&table[(key + i) & (size - 1)]);
+
+			if (!id)
+				break;
+			if (stack_context(id)->hash == key)
+				return id;
+		}
+	}
+	return 0;
+}
+
+static uint32_t context_new(uint64_t key, uint32_t node, const struct stack_source *s, uint32_t epoch)
+{
+	struct silt_db *db = agent_db();
+	struct silt_db_context *seg;
+	uint32_t id;
+
+	if (ATOMIC_LOAD(&db->context_count) >= SILT_DB_CONTEXT_SEG * SILT_DB_CONTEXT_SEGS - 65536)
+		return 0;
+	id = ATOMIC_ADD(&db->context_count, 1);
+	seg = segment(db->context_segs, id / SILT_DB_CONTEXT_SEG, SILT_DB_CONTEXT_SEG * sizeof(*seg));
+	if (!seg)
+		return 0;
+	seg += id % SILT_DB_CONTEXT_SEG;
+	seg->node = node;
+	seg->flags = s->flags | s->kind << 16;
+	seg->epoch = epoch;
+	seg->thread = s->thread;
+	ATOMIC_RELEASE(&seg->hash, key);
+	/* Not finding it again only means a second context with the same stack. */
+	level_put(context_levels(), &agent_hot.context_levels, key, id);
+	return id;
+}
+
+uint32_t stack_intern(uint64_t key, const struct stack_source *s, uint32_t epoch)
+{
+	uint32_t id = context_find(key), node = 0;
+
+	if (id)
+		return id;
+	for (uint32_t i = 0, at = 0; i < s->n; i++, at += (uint32_t)s->step) {
+		node = node_intern(walk_pcword(s->pc[at], s->rule[at], s->bits[at] & WALK_INTERRUPTED), node);
+		if (!node)
+			goto full;
+	}
+	id = context_new(key, node, s, epoch);
+	if (id)
+		return id;
+full:
+	agent_lost(SILT_LOST_CONTEXTS);
+	return SILT_DB_CONTEXT_OVERFLOW;
+}
+
+bool stack_setup(void)
+{
+	struct silt_db *db = agent_db();
+	struct stack_source none = { .flags = SILT_DB_STACK_OVERFLOW };
+
+	db->node_hash_ref = db_alloc(sizeof(struct hash_levels));
+	db->context_hash_ref = db_alloc(sizeof(struct hash_levels));
+	db->node_count = 1;
+	db->context_count = SILT_DB_CONTEXT_OVERFLOW;
+	if (!db->node_hash_ref || !db->context_hash_ref)
+		return false;
+	return context_new(0, 0, &none, 0) == SILT_DB_CONTEXT_OVERFLOW;
+}

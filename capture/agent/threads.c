@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the agent keeps per thread, found by the thread pointer: no TLS segment, so the agent needs no dynamic loader to
+ * set it up and no room in the static TLS block. A thread that ends leaves its record to the next one with the same thread
+ * pointer (the C library reuses stacks); all in it is checked against memory before use, so nothing need be told.
+ */
+#include "capture/agent/agent.h"
+
+#define CACHE_FIRST 64u
+#define CACHE_MAX 8192u
+
+void thread_many(void)
+{
+	agent_hot.single_tp = 0;
+	if (agent_hot.base)
+		agent_db()->multi_threaded = 1;
+}
+
+static struct silt_db_thread *shared_new(uint32_t *ret_index)
+{
+	struct silt_db *db = agent_db();
+	struct silt_db_thread *table = db_at(db->thread_ref);
+	uint32_t i = ATOMIC_LOAD(&db->thread_count);
+
+	while (i < SILT_DB_THREADS_MAX && !atomic_cas32(&db->thread_count, i, i + 1))
+		i = ATOMIC_LOAD(&db->thread_count);
+	if (i >= SILT_DB_THREADS_MAX) {
+		agent_lost(SILT_LOST_THREADS);
+		return NULL;
+	}
+	*ret_index = i + 1;
+	return &table[i];
+}
+
+static uint64_t scratch_size(uint32_t depth)
+{
+	return (uint64_t)depth * (8 + 8 + 8 + 4 + 1);
+}
+
+static uint8_t *scratch_carve(struct walk_scratch *w, uint8_t *p, uint32_t depth)
+{
+	w->slot = (uint64_t *)(void *)p;
+	w->pc = w->slot + depth;
+	w->bp = w->pc + depth;
+	w->rule = (uint32_t *)(void *)(w->bp + depth);
+	w->interrupted = (uint8_t *)(w->rule + depth);
+	return p + ((scratch_size(depth) + 63) & ~63ull);
+}
+
+static struct agent_thread *thread_new(uint64_t tp)
+{
+	uint32_t depth = (agent_hot.options.max_depth + 7) & ~7u;
+	uint64_t memo_size = (uint64_t)depth * (8 * 4 + 4 + 1);
+	uint64_t size = ((sizeof(struct agent_thread) + 63) & ~63ull) + ((memo_size + 63) & ~63ull) +
+			2 * ((scratch_size(depth) + 63) & ~63ull);
+	uint32_t index, ref, cache;
+	struct silt_db_thread *shared = shared_new(&index);
+	struct agent_thread *t;
+	uint8_t *p;
+
+	if (!shared)
+		return NULL;
+	ref = db_alloc(size);
+	cache = db_alloc(CACHE_FIRST * sizeof(struct silt_db_cache_entry));
+	if (!ref || !cache)
+		return NULL;
+	t = db_at(ref);
+	p = (uint8_t *)t + ((sizeof(*t) + 63) & ~63ull);
+	t->memo.slot = (uint64_t *)(void *)p;
+	t->memo.pc = t->memo.slot + depth;
+	t->memo.part = t->memo.pc + depth;
+	t->memo.bp = t->memo.part + depth;
+	t->memo.rule = (uint32_t *)(void *)(t->memo.bp + depth);
+	t->memo.bits = (uint8_t *)(t->memo.rule + depth);
+	p += (memo_size + 63) & ~63ull;
+	p = scratch_carve(&t->scratch, p, depth);
+	scratch_carve(&t->nested_scratch, p, depth);
+	t->cache = db_at(cache);
+	t->cache_mask = CACHE_FIRST - 1;
+	t->index = index;
+	t->tid = agent_no_syscalls ? 0 : (uint32_t)sys_gettid();
+	t->random = tp * RULE_MUL ^ arch_ticks();
+	t->shared = shared;
+	shared->thread_pointer = tp;
+	shared->tid = t->tid;
+	shared->cache_size = CACHE_FIRST;
+	ATOMIC_RELEASE(&shared->cache_ref, cache);
+	return t;
+}
+
+/* Claims a place for tp. The owner alone writes its thread, so no other thread can read a foreign one. */
+static struct agent_tp_slot *slot_find(uint64_t tp)
+{
+	struct agent_tp_slot *s = &agent_hot.tp_small[(tp * RULE_MUL) >> 54];
+
+	if (s->tp == tp || (!s->tp && atomic_cas64(&s->tp, 0, tp)))
+		return s;
+	for (uint32_t i = 0; i < AGENT_TP_LARGE; i++) {
+		s = &agent_hot.tp_large[((tp * RULE_MUL >> 48) + i) & (AGENT_TP_LARGE - 1)];
+		if (s->tp == tp || (!s->tp && atomic_cas64(&s->tp, 0, tp)))
+			return s;
+	}
+	return NULL;
+}
+
+struct agent_thread *thread_find_slow(uint64_t tp)
+{
+	struct agent_tp_slot *s = slot_find(tp);
+
+	if (!s)
+		return NULL;
+	if (!s->thread) {
+		if (agent_hot.single_tp != tp)
+			thread_many();
+		s->thread = thread_new(tp);
+	}
+	return s->thread;
+}
+
+static void cache_flush(struct silt_db_cache_entry *e)
+{
+	uint64_t count = e->alloc_count, bytes = e->alloc_bytes;
+	struct silt_db_context *c;
+
+	if (!e->context || !count)
+		return;
+	c = stack_context(e->context);
+	e->alloc_count = 0;
+	e->alloc_bytes = 0;
+	ATOMIC_ADD(&c->alloc_count, count);
+	ATOMIC_ADD(&c->alloc_bytes, bytes);
+}
+
+/* Four times the places, when the old ones keep throwing each other out. */
+static COLD void cache_grow(struct agent_thread *t)
+{
+	uint32_t old_size = t->cache_mask + 1, size = old_size * 4;
+	uint32_t ref = db_alloc(size * sizeof(struct silt_db_cache_entry));
+	struct silt_db_cache_entry *fresh;
+
+	if (!ref)
+		return;
+	fresh = db_at(ref);
+	for (uint32_t i = 0; i < old_size; i++) {
+		struct silt_db_cache_entry *e = &t->cache[i];
+
+		cache_flush(e);
+		if (e->context)
+			fresh[e->hash & (size - 1)] = *e;
+	}
+	t->cache = fresh;
+	t->cache_mask = size - 1;
+	t->shared->cache_size = 0; /* between the two the reader sees no cache: all counts are flushed */
+	ATOMIC_RELEASE(&t->shared->cache_ref, ref);
+	ATOMIC_RELEASE(&t->shared->cache_size, size);
+}
+
+struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, const struct stack_source *s,
+					     uint32_t epoch)
+{
+	struct silt_db_cache_entry *e = &t->cache[key & t->cache_mask];
+
+	if (LIKELY(e->hash == key))
+		return e;
+	if (e->context && ++t->evictions > (t->cache_mask + 1) / 2 && t->cache_mask + 1 < CACHE_MAX) {
+		t->evictions = 0;
+		cache_grow(t);
+		e = &t->cache[key & t->cache_mask];
+		if (e->hash == key)
+			return e;
+	}
+	cache_flush(e);
+	e->context = 0;
+	e->hash = key;
+	e->epoch = epoch;
+	ATOMIC_RELEASE(&e->context, stack_intern(key, s, epoch));
+	return e;
+}

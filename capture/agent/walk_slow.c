@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The walk with all registers, for stacks with frames whose unwinding needs more than rsp and rbp (hand-written assembly,
+ * lazy binding in ld.so). Starts from the agent's own frames, whose call frame information gives back the registers as
+ * they were when the hook was called. Slow (some microseconds), rare, and nothing of it is remembered.
+ */
+#include "capture/agent/agent.h"
+#include "capture/agent/cfi.h"
+
+struct reader {
+	uint64_t low;  /* our own stack pointer: nothing below is looked at directly */
+	uint64_t high; /* grows with the walk */
+};
+
+static bool read_word(void *arg, uint64_t addr, uint64_t *ret)
+{
+	const struct reader *r = arg;
+
+	if (addr & 7)
+		return !agent_no_syscalls && sys_peek(addr, ret);
+	if (addr >= r->low && addr < r->high) {
+		*ret = *(const volatile uint64_t *)addr;
+		return true;
+	}
+	return !agent_no_syscalls && sys_peek(addr, ret);
+}
+
+/* Steps outward once. False: no rule, or it could not be followed; *ret_flags says which. */
+static bool step_registers(struct cfi_regs *regs, bool *interrupted, struct reader *reader, uint32_t *ret_rule,
+			   uint32_t *ret_flags)
+{
+	uint64_t pc = regs->v[CFI_RA], lookup = *interrupted ? pc : pc - 1;
+	const struct agent_module *m = module_find(lookup);
+	struct cfi_module cm;
+	struct cfi_row row;
+
+	*ret_rule = CFI_T_GENERIC;
+	*ret_flags = SILT_DB_STACK_NO_CFI;
+	if (!m)
+		return false;
+	*ret_rule = CFI_T_GENERIC | m->generation << 24;
+	cm.lo = m->start;
+	cm.hi = m->end;
+	cm.eh_frame_hdr = (const uint8_t *)m->eh_frame_hdr;
+	cm.eh_frame_hdr_size = 0;
+	if (!cm.eh_frame_hdr || !cfi_find_row(&cm, lookup, &row))
+		return false;
+	if (row.regs[CFI_RA].how == CFI_UNDEFINED) {
+		*ret_flags = 0;
+		return false;
+	}
+	*ret_flags = SILT_DB_STACK_BROKEN;
+	if (!cfi_step(&row, regs, read_word, reader))
+		return false;
+	*interrupted = row.signal_frame;
+	if (regs->v[CFI_RSP] > reader->low)
+		reader->high = regs->v[CFI_RSP] + (64 << 10);
+	return true;
+}
+
+NOINLINE void walk_with_registers(struct walk_scratch *w, uint32_t depth, const uint64_t *fp)
+{
+	struct cfi_regs regs = { .known = 0 };
+	struct reader reader;
+	bool interrupted = true, inside = true;
+	uint32_t rule, flags;
+
+	__asm__ volatile("movq %%rbx, 0x18(%0)\n\t"
+			 "movq %%rbp, 0x30(%0)\n\t"
+			 "movq %%rsp, 0x38(%0)\n\t"
+			 "movq %%r12, 0x60(%0)\n\t"
+			 "movq %%r13, 0x68(%0)\n\t"
+			 "movq %%r14, 0x70(%0)\n\t"
+			 "movq %%r15, 0x78(%0)\n\t"
+			 "leaq 0f(%%rip), %%rax\n"
+			 "0:\n\t"
+			 "movq %%rax, 0x80(%0)"
+			 :
+			 : "r"(regs.v)
+			 : "rax", "memory");
+	regs.known = 1u << 3 | 1u << CFI_RBP | 1u << CFI_RSP | 0xfu << 12 | 1u << CFI_RA;
+	reader.low = regs.v[CFI_RSP];
+	reader.high = reader.low + (64 << 10);
+	w->n = 0;
+	w->flags = 0;
+	for (uint32_t guard = 0; guard < depth + 32; guard++) {
+		if (inside && regs.v[CFI_RSP] == (uint64_t)&fp[2])
+			inside = false;
+		if (!inside) {
+			if (w->n == depth) {
+				w->flags |= SILT_DB_STACK_DEPTH;
+				return;
+			}
+			w->slot[w->n] = regs.v[CFI_RSP] - 8;
+			w->pc[w->n] = regs.v[CFI_RA];
+			w->bp[w->n] = regs.v[CFI_RBP];
+			w->interrupted[w->n] = interrupted;
+			w->rule[w->n] = CFI_T_GENERIC;
+			w->n++;
+		}
+		if (!step_registers(&regs, &interrupted, &reader, &rule, &flags)) {
+			if (w->n)
+				w->rule[w->n - 1] = rule;
+			w->flags |= flags;
+			return;
+		}
+		if (w->n)
+			w->rule[w->n - 1] = rule;
+		if (!regs.v[CFI_RA])
+			return;
+	}
+	w->flags |= SILT_DB_STACK_BROKEN;
+}
