@@ -6,32 +6,80 @@
 
 /* Functions of these names are allocators in any module: programs link allocators statically, too. */
 static const char *const FUNCTIONS[] = {
-	"malloc", "calloc", "realloc", "reallocarray", "aligned_alloc", "memalign", "posix_memalign", "valloc", "pvalloc",
-	"cfree", "free",
+	"malloc",
+	"calloc",
+	"realloc",
+	"reallocarray",
+	"aligned_alloc",
+	"memalign",
+	"posix_memalign",
+	"valloc",
+	"pvalloc",
+	"cfree",
+	"free",
 	/* inside glibc */
-	"__libc_malloc", "__libc_calloc", "__libc_realloc", "__libc_memalign", "__libc_valloc", "__libc_pvalloc",
-	"__libc_reallocarray", "__posix_memalign", "__GI___libc_malloc", "_mid_memalign", "_int_malloc", "_int_realloc",
-	"_int_memalign", "sysmalloc", "sysmalloc_mmap", "realloc_hook_ini", "malloc_hook_ini",
+	"__libc_malloc",
+	"__libc_calloc",
+	"__libc_realloc",
+	"__libc_memalign",
+	"__libc_valloc",
+	"__libc_pvalloc",
+	"__libc_reallocarray",
+	"__posix_memalign",
+	"__GI___libc_malloc",
+	"_mid_memalign",
+	"_int_malloc",
+	"_int_realloc",
+	"_int_memalign",
+	"sysmalloc",
+	"sysmalloc_mmap",
+	"realloc_hook_ini",
+	"malloc_hook_ini",
 	/* jemalloc, tcmalloc, mimalloc by their own names */
-	"mallocx", "rallocx", "xallocx", "nallocx", "tc_malloc", "tc_calloc", "tc_realloc", "tc_memalign",
-	"tc_posix_memalign", "tc_valloc", "tc_pvalloc", "tc_new", "tc_newarray", "mi_malloc", "mi_calloc", "mi_zalloc",
-	"mi_realloc", "mi_malloc_aligned", "mi_new", "mi_new_n",
+	"mallocx",
+	"rallocx",
+	"xallocx",
+	"nallocx",
+	"tc_malloc",
+	"tc_calloc",
+	"tc_realloc",
+	"tc_memalign",
+	"tc_posix_memalign",
+	"tc_valloc",
+	"tc_pvalloc",
+	"tc_new",
+	"tc_newarray",
+	"mi_malloc",
+	"mi_calloc",
+	"mi_zalloc",
+	"mi_realloc",
+	"mi_malloc_aligned",
+	"mi_new",
+	"mi_new_n",
 	/* below Rust's alloc crate */
-	"__rust_alloc", "__rust_alloc_zeroed", "__rust_realloc", "__rdl_alloc", "__rdl_alloc_zeroed", "__rdl_realloc",
-	"__rg_alloc", "__rg_alloc_zeroed", "__rg_realloc",
+	"__rust_alloc",
+	"__rust_alloc_zeroed",
+	"__rust_realloc",
+	"__rdl_alloc",
+	"__rdl_alloc_zeroed",
+	"__rdl_realloc",
+	"__rg_alloc",
+	"__rg_alloc_zeroed",
+	"__rg_realloc",
 	/* silt.h */
-	"silt_alloc", "silt_agent_alloc",
+	"silt_alloc",
+	"silt_agent_alloc",
 };
 
 /* These are allocators only inside the C library: programs have functions of their own called so. */
-static const char *const LIBC_FUNCTIONS[] = { "mmap", "mmap64", "__mmap", "__mmap64", "__GI___mmap64", "mremap",
-					      "__mremap", "__GI___mremap" };
+static const char *const LIBC_FUNCTIONS[] = {"mmap",          "mmap64", "__mmap",   "__mmap64",
+					     "__GI___mmap64", "mremap", "__mremap", "__GI___mremap"};
 
 /* Global operator new, new[], delete and delete[] as the Itanium C++ ABI mangles them. */
-static const char *const OPERATORS[] = { "_Znw", "_Zna", "_Zdl", "_Zda" };
+static const char *const OPERATORS[] = {"_Znw", "_Zna", "_Zdl", "_Zda"};
 
-static const char *const LIBRARIES[] = { "libsilt-agent", "libjemalloc", "libtcmalloc", "libmimalloc" };
-static const char *const C_LIBRARIES[] = { "libc.so", "libc-", "ld-linux", "ld-musl", "libc.musl" };
+static const char *const LIBRARIES[] = {"libsilt-agent", "libjemalloc", "libtcmalloc", "libmimalloc"};
+static const char *const C_LIBRARIES[] = {"libc.so", "libc-", "ld-linux", "ld-musl", "libc.musl"};
 
 static bool starts_with(const char *text, const char *start)
 {
@@ -67,7 +115,7 @@ bool silt_module_is_allocator(const char *module)
 
 static bool is_operator(const struct silt_symbol_frame *f)
 {
-	static const char *const WORDS[] = { "operator new", "operator delete" };
+	static const char *const WORDS[] = {"operator new", "operator delete"};
 
 	for (size_t i = 0; i < SILT_ARRAY_LEN(OPERATORS); i++) {
 		if (f->linkage && starts_with(f->linkage, OPERATORS[i]))

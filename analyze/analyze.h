@@ -18,16 +18,17 @@ enum silt_sort { SILT_SORT_BYTES, SILT_SORT_COUNT, SILT_SORT_ALLOCATED_BYTES, SI
 struct silt_report_options {
 	enum silt_by by;
 	enum silt_sort sort;
-	int64_t top;         /* rows; -1: default (20 in text, all in json); 0: all */
-	const char *focus;   /* extended regular expression: keep stacks where a frame's function, file or module matches */
-	const char *ignore;  /* drop those */
-	uint64_t min_bytes;  /* drop rows below (diff: below in absolute growth) */
+	int64_t top; /* rows; -1: default (20 in text, all in json); 0: all */
+	const char *
+		focus; /* extended regular expression: keep stacks where a frame's function, file or module matches */
+	const char *ignore; /* drop those */
+	uint64_t min_bytes; /* drop rows below (diff: below in absolute growth) */
 	uint64_t min_count;
-	bool only_new;       /* diff: only blocks allocated after BEFORE and alive in AFTER */
-	bool all_frames;     /* show allocator and agent frames too */
+	bool only_new;   /* diff: only blocks allocated after BEFORE and alive in AFTER */
+	bool all_frames; /* show allocator and agent frames too */
 	bool json;
 	bool color;
-	unsigned width;      /* columns of the terminal, to cut long names at; 0: cut nothing */
+	unsigned width; /* columns of the terminal, to cut long names at; 0: cut nothing */
 	struct silt_symbols_options symbols;
 };
 

@@ -161,7 +161,7 @@ static uint32_t add_module(struct silt_catalog *c, const struct silt_module *m, 
 	if (number == SILT_NONE || !reserve_modules(c, number + 1))
 		return SILT_NONE;
 	if (fresh)
-		c->modules[number] = (struct silt_catalog_module){ .twin = SILT_NONE };
+		c->modules[number] = (struct silt_catalog_module){.twin = SILT_NONE};
 	c->modules[number].path = path;
 	c->modules[number].build_id = m->build_id;
 	c->modules[number].build_id_len = m->build_id_len;
@@ -216,9 +216,10 @@ static int check_stacks(const struct silt_snapshot *s, uint32_t *ret_deepest, st
 			*ret_deepest = s->stacks[i].frame_count;
 	}
 	if (sum > 16ull * s->stack_frame_count + 1000000)
-		return silt_error_set(err, SILT_E_LIMIT,
-				      "the stacks of process %u add up to %llu frames where %u are stored: the file is damaged",
-				      s->process.pid, (unsigned long long)sum, s->stack_frame_count);
+		return silt_error_set(
+			err, SILT_E_LIMIT,
+			"the stacks of process %u add up to %llu frames where %u are stored: the file is damaged",
+			s->process.pid, (unsigned long long)sum, s->stack_frame_count);
 	return 0;
 }
 
@@ -302,7 +303,8 @@ static void make_twins(struct silt_catalog *c, uint32_t a, uint32_t b)
 	c->modules[b].twin = a;
 }
 
-int silt_catalog_pair(struct silt_catalog *c, const char *exe_before, const char *exe_after, struct silt_error *err)
+int silt_catalog_pair(struct silt_catalog *c, const char *exe_before, const char *exe_after,
+		      struct silt_error *err)
 {
 	uint32_t count = silt_catalog_module_count(c);
 	uint32_t a = find_path(c, exe_before, SILT_BEFORE), b = find_path(c, exe_after, SILT_AFTER);

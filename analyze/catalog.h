@@ -51,7 +51,8 @@ int silt_catalog_add(struct silt_catalog *c, const struct silt_snapshot *s, unsi
 
 /** Finds twins: modules seen on one side only that another build on the other side replaces. The programs themselves
  *  are twins of each other even when their names differ. */
-int silt_catalog_pair(struct silt_catalog *c, const char *exe_before, const char *exe_after, struct silt_error *err);
+int silt_catalog_pair(struct silt_catalog *c, const char *exe_before, const char *exe_after,
+		      struct silt_error *err);
 
 uint32_t silt_catalog_module_count(const struct silt_catalog *c);
 uint32_t silt_catalog_location_count(const struct silt_catalog *c);

@@ -74,7 +74,8 @@ static bool stack_matches(struct answers *a, uint32_t stack)
 	for (uint32_t i = start.location; i < count; i++) {
 		unsigned char *known = &a->known[locations[i]];
 
-		if (i == start.location && start.frame > 0) { /* part of it is hidden: an answer for this stack only */
+		if (i == start.location &&
+		    start.frame > 0) { /* part of it is hidden: an answer for this stack only */
 			if (frames_match(r, a->re, locations[i], start.frame))
 				return true;
 			continue;
@@ -87,10 +88,10 @@ static bool stack_matches(struct answers *a, uint32_t stack)
 	return false;
 }
 
-static int apply(struct silt_report *r, const regex_t *re, bool keep_matching, const uint32_t *stacks, size_t count,
-		 bool *keep, struct silt_error *err)
+static int apply(struct silt_report *r, const regex_t *re, bool keep_matching, const uint32_t *stacks,
+		 size_t count, bool *keep, struct silt_error *err)
 {
-	struct answers a = { .report = r, .re = re };
+	struct answers a = {.report = r, .re = re};
 
 	a.known = calloc((size_t)silt_catalog_location_count(&r->catalog) + 1, sizeof(*a.known));
 	if (!a.known)
@@ -102,7 +103,8 @@ static int apply(struct silt_report *r, const regex_t *re, bool keep_matching, c
 	return 0;
 }
 
-int silt_filter_stacks(struct silt_report *r, const uint32_t *stacks, size_t count, bool *keep, struct silt_error *err)
+int silt_filter_stacks(struct silt_report *r, const uint32_t *stacks, size_t count, bool *keep,
+		       struct silt_error *err)
 {
 	int rc = 0;
 

@@ -34,9 +34,8 @@ static struct silt_row *key_row(struct silt_report *r, const void *key, size_t s
 }
 
 /* The row of a text key; format takes the text's length and the text. */
-__attribute__((format(printf, 2, 0)))
-static struct silt_row *text_row(struct silt_report *r, const char *format, const char *text, size_t len,
-				 struct silt_error *err)
+__attribute__((format(printf, 2, 0))) static struct silt_row *
+text_row(struct silt_report *r, const char *format, const char *text, size_t len, struct silt_error *err)
 {
 	struct silt_row *row;
 	char *key;
@@ -136,7 +135,8 @@ static int settle_starts(struct silt_report *r, const bool *used, struct silt_er
 			bool settled = true;
 
 			if (used[i])
-				rc = silt_names_want_stack_start(&r->names, i, r->options->all_frames, &settled, err);
+				rc = silt_names_want_stack_start(&r->names, i, r->options->all_frames, &settled,
+								 err);
 			all_settled &= settled;
 		}
 	} while (rc == 0 && !all_settled);
@@ -145,15 +145,16 @@ static int settle_starts(struct silt_report *r, const bool *used, struct silt_er
 
 static void add_context(struct silt_row *row, unsigned side, const struct silt_context *c)
 {
-	struct silt_sum sum = { .bytes = c->live_bytes,
-				.count = c->live_count,
-				.alloc_bytes = c->alloc_bytes,
-				.alloc_count = c->alloc_count };
+	struct silt_sum sum = {.bytes = c->live_bytes,
+			       .count = c->live_count,
+			       .alloc_bytes = c->alloc_bytes,
+			       .alloc_count = c->alloc_count};
 
 	silt_sum_add(&row->sum[side], &sum);
 }
 
-static bool context_used(const struct silt_report *r, unsigned side, const struct silt_context *c, const bool *used)
+static bool context_used(const struct silt_report *r, unsigned side, const struct silt_context *c,
+			 const bool *used)
 {
 	return silt_report_counts(r, side, c) && used[silt_report_stack(r, side, c)];
 }

@@ -61,7 +61,7 @@ size_t silt_utf8_length(const char *p, size_t size)
 {
 	const unsigned char *u = (const unsigned char *)p;
 	/* Smallest value a sequence of that length may hold: anything below is an overlong form. */
-	static const uint32_t LEAST[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	static const uint32_t LEAST[] = {0, 0, 0x80, 0x800, 0x10000};
 	size_t len;
 	uint32_t value;
 

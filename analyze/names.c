@@ -54,8 +54,8 @@ static int symbols_module(struct silt_names *n, uint32_t module, struct silt_err
 	if (!path)
 		return silt_error_set(err, SILT_E_NOMEM, "not enough memory to look up names");
 	local.code = SILT_OK;
-	n->modules[module] =
-		silt_symbols_add_module(n->symbols, path, m->build_id_len ? m->build_id : NULL, m->build_id_len, &local);
+	n->modules[module] = silt_symbols_add_module(n->symbols, path, m->build_id_len ? m->build_id : NULL,
+						     m->build_id_len, &local);
 	free(path);
 	if (n->modules[module] >= 0)
 		return n->modules[module];
@@ -192,9 +192,9 @@ struct silt_stack_start silt_names_stack_start(const struct silt_names *n, uint3
 		size_t frames, hidden = hidden_frames(n, locations[i], &frames);
 
 		if (hidden < frames)
-			return (struct silt_stack_start){ .location = i, .frame = hidden };
+			return (struct silt_stack_start){.location = i, .frame = hidden};
 	}
-	return (struct silt_stack_start){ .location = 0, .frame = 0 };
+	return (struct silt_stack_start){.location = 0, .frame = 0};
 }
 
 int silt_names_want_stack_start(struct silt_names *n, uint32_t stack, bool all_frames, bool *ret_settled,

@@ -28,7 +28,8 @@ int silt_names_want_start(struct silt_names *n, uint32_t location, struct silt_e
 int silt_names_resolve(struct silt_names *n, struct silt_error *err);
 
 /** The frames of a location, innermost first, the physical one last; NULL and 0 where nothing is known. */
-const struct silt_symbol_frame *silt_names_frames(const struct silt_names *n, uint32_t location, size_t *ret_count);
+const struct silt_symbol_frame *silt_names_frames(const struct silt_names *n, uint32_t location,
+						  size_t *ret_count);
 /** The line on which the location's physical function begins; 0 unknown. */
 uint32_t silt_names_start_line(const struct silt_names *n, uint32_t location);
 /** The path of a location's module, NULL where it lies in none. */

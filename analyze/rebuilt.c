@@ -18,7 +18,7 @@ struct matcher {
 	uint32_t *stacks; /* through at least one rebuilt module */
 	uint32_t count;
 	struct silt_intern *names; /* functions and files */
-	uint64_t *key;            /* scratch for one stack's key */
+	uint64_t *key;             /* scratch for one stack's key */
 	size_t key_used, key_room;
 	bool with_lines;
 	bool nameless; /* the stack last keyed holds a rebuilt frame without a name */
@@ -76,8 +76,8 @@ static int learn_names(struct matcher *m, struct silt_error *err)
 
 			for (uint32_t k = 0; k < count && rc == 0; k++)
 				if (twin_of(r, locations[k]) != SILT_NONE)
-					rc = pass == 0 ? silt_names_want(&r->names, locations[k], err) :
-							 silt_names_want_start(&r->names, locations[k], err);
+					rc = pass == 0 ? silt_names_want(&r->names, locations[k], err)
+						       : silt_names_want_start(&r->names, locations[k], err);
 		}
 		if (rc == 0)
 			rc = silt_names_resolve(&r->names, err);
@@ -91,7 +91,7 @@ static int learn_names(struct matcher *m, struct silt_error *err)
  * the hash Rust puts into its older mangled names. */
 static size_t stable_length(const char *name)
 {
-	static const char *const SUFFIXES[] = { ".part.", ".isra.", ".constprop.", ".cold", ".llvm.", ".lto_priv." };
+	static const char *const SUFFIXES[] = {".part.", ".isra.", ".constprop.", ".cold", ".llvm.", ".lto_priv."};
 	enum { RUST_HASH = 20 }; /* "17h", 16 hexadecimal digits, "E" */
 	size_t len = strlen(name);
 
@@ -158,7 +158,9 @@ static bool push_rebuilt(struct matcher *m, uint32_t location)
 	/* Inlining may differ between builds of unlike options; then stacks match on neither pass, as they should:
 	 * the frames a reader sees are not the same. */
 	for (size_t i = 0; i < count; i++) {
-		const char *name = frames[i].linkage ? frames[i].linkage : frames[i].function ? frames[i].function : "";
+		const char *name = frames[i].linkage    ? frames[i].linkage
+				   : frames[i].function ? frames[i].function
+							: "";
 
 		if (!push(m, ITEM_REBUILT) || !push(m, module < twin ? module : twin) ||
 		    !push_name(m, name, stable_length(name)))
@@ -179,9 +181,9 @@ static bool make_key(struct matcher *m, uint32_t stack)
 	if (!push(m, flags))
 		return false;
 	for (uint32_t i = 0; i < count; i++) {
-		bool ok = twin_of(m->report, locations[i]) == SILT_NONE ?
-				  push(m, ITEM_SAME) && push(m, locations[i]) :
-				  push_rebuilt(m, locations[i]);
+		bool ok = twin_of(m->report, locations[i]) == SILT_NONE
+				  ? push(m, ITEM_SAME) && push(m, locations[i])
+				  : push_rebuilt(m, locations[i]);
 
 		if (!ok)
 			return false;
@@ -201,7 +203,8 @@ static unsigned stack_sides(const struct silt_report *r, uint32_t stack)
 	return 0;
 }
 
-struct class {
+struct class
+{
 	unsigned sides;
 	uint32_t stack; /* what its row shows: a stack of AFTER, where names are up to date, else of BEFORE */
 };
@@ -238,7 +241,8 @@ static int match_pass(struct matcher *m, enum silt_match how, struct silt_error 
 		classes[class_of[i]].sides |= sides;
 	}
 	for (uint32_t i = 0; i < m->count && rc == 0; i++)
-		if (class_of[i] != SILT_NONE && classes[class_of[i]].sides == (1u << SILT_BEFORE | 1u << SILT_AFTER)) {
+		if (class_of[i] != SILT_NONE &&
+		    classes[class_of[i]].sides == (1u << SILT_BEFORE | 1u << SILT_AFTER)) {
 			r->representative[m->stacks[i]] = classes[class_of[i]].stack;
 			r->match[m->stacks[i]] = (unsigned char)how;
 		}
@@ -250,7 +254,7 @@ static int match_pass(struct matcher *m, enum silt_match how, struct silt_error 
 
 int silt_report_match_rebuilt(struct silt_report *r, struct silt_error *err)
 {
-	struct matcher m = { .report = r, .names = silt_intern_create() };
+	struct matcher m = {.report = r, .names = silt_intern_create()};
 	int rc = m.names ? find_stacks(&m, err) : no_memory(err);
 
 	if (rc == 0 && m.count > 0)

@@ -22,10 +22,10 @@ void silt_sum_add(struct silt_sum *to, const struct silt_sum *from)
 
 static struct silt_sum context_sum(const struct silt_context *c)
 {
-	return (struct silt_sum){ .bytes = c->live_bytes,
-				  .count = c->live_count,
-				  .alloc_bytes = c->alloc_bytes,
-				  .alloc_count = c->alloc_count };
+	return (struct silt_sum){.bytes = c->live_bytes,
+				 .count = c->live_count,
+				 .alloc_bytes = c->alloc_bytes,
+				 .alloc_count = c->alloc_count};
 }
 
 bool silt_report_counts(const struct silt_report *r, unsigned side, const struct silt_context *c)
@@ -51,7 +51,7 @@ struct silt_row *silt_report_add_row(struct silt_report *r)
 		r->rows = rows;
 		r->row_room = room;
 	}
-	r->rows[r->row_count] = (struct silt_row){ .stack = SILT_NONE, .thread = SILT_NONE, .key = SILT_NONE };
+	r->rows[r->row_count] = (struct silt_row){.stack = SILT_NONE, .thread = SILT_NONE, .key = SILT_NONE};
 	return &r->rows[r->row_count++];
 }
 
@@ -81,24 +81,29 @@ static int check_sessions(const struct silt_report *r, struct silt_error *err)
 		return silt_error_set(err, SILT_E_INVAL, "--new compares two dumps: use it with diff");
 	if (!r->same_run)
 		return silt_error_set(err, SILT_E_UNSUPPORTED,
-				      "--new needs two dumps of one run: these are of pid %u and pid %u, tracked separately; leave --new out to compare them",
+				      "--new needs two dumps of one run: these are of pid %u and pid %u, tracked "
+				      "separately; leave --new out to compare them",
 				      b->process.pid, a->process.pid);
 	if (a->process.epoch <= b->process.epoch)
-		return silt_error_set(err, SILT_E_UNSUPPORTED,
-				      "--new needs BEFORE to be the older dump: these are dumps %u and %u of the run; swap them",
-				      b->process.epoch, a->process.epoch);
+		return silt_error_set(
+			err, SILT_E_UNSUPPORTED,
+			"--new needs BEFORE to be the older dump: these are dumps %u and %u of the run; swap them",
+			b->process.epoch, a->process.epoch);
 	return 0;
 }
 
 static int check_snapshot(const struct silt_report *r, const struct silt_snapshot *s, struct silt_error *err)
 {
 	if (r->options->by == SILT_BY_THREAD && !s->process.with_threads)
-		return silt_error_set(err, SILT_E_UNSUPPORTED,
-				      "the dump of pid %u does not say which thread allocated what: track with --threads",
-				      s->process.pid);
+		return silt_error_set(
+			err, SILT_E_UNSUPPORTED,
+			"the dump of pid %u does not say which thread allocated what: track with --threads",
+			s->process.pid);
 	if (r->options->by == SILT_BY_SIZE && s->blocks.count == 0 && s->total_count > 0)
-		return silt_error_set(err, SILT_E_UNSUPPORTED, "the dump of pid %u holds no single blocks, so --by size has nothing to count",
-				      s->process.pid);
+		return silt_error_set(
+			err, SILT_E_UNSUPPORTED,
+			"the dump of pid %u holds no single blocks, so --by size has nothing to count",
+			s->process.pid);
 	return 0;
 }
 
@@ -131,8 +136,8 @@ static int number_stacks(struct silt_report *r, struct silt_error *err)
 
 	for (unsigned side = 0; side < SILT_SIDES && rc == 0; side++)
 		if (r->snapshots[side])
-			rc = silt_catalog_add(&r->catalog, r->snapshots[side], side, b && !r->same_run, &r->stacks[side],
-					      err);
+			rc = silt_catalog_add(&r->catalog, r->snapshots[side], side, b && !r->same_run,
+					      &r->stacks[side], err);
 	if (rc == 0 && b)
 		rc = silt_catalog_pair(&r->catalog, b->process.exe, a->process.exe, err);
 	if (rc < 0)
@@ -162,10 +167,10 @@ static void add_totals(struct silt_report *r)
 
 /* ---- rows by stack ---- */
 
-static int add_stack_row(struct silt_report *r, struct silt_intern *index, unsigned side, const struct silt_context *c,
-			 struct silt_error *err)
+static int add_stack_row(struct silt_report *r, struct silt_intern *index, unsigned side,
+			 const struct silt_context *c, struct silt_error *err)
 {
-	uint32_t key[2] = { silt_report_stack(r, side, c), c->kind };
+	uint32_t key[2] = {silt_report_stack(r, side, c), c->kind};
 	struct silt_sum sum = context_sum(c);
 	struct silt_row *row;
 	bool fresh;
@@ -391,7 +396,7 @@ static int compare_rows(const void *pa, const void *pb, void *report)
 {
 	const struct silt_report *r = report;
 	const struct silt_row *a = pa, *b = pb;
-	const enum silt_sort keys[] = { r->options->sort, SILT_SORT_BYTES, SILT_SORT_COUNT };
+	const enum silt_sort keys[] = {r->options->sort, SILT_SORT_BYTES, SILT_SORT_COUNT};
 
 	for (size_t i = 0; i < SILT_ARRAY_LEN(keys); i++) {
 		int64_t x = delta(a, keys[i]), y = delta(b, keys[i]);
@@ -442,8 +447,9 @@ static int make_rows(struct silt_report *r, struct silt_error *err)
 	return name_shown_rows(r, err);
 }
 
-int silt_report_prepare(struct silt_report *r, const struct silt_snapshot *before, const struct silt_snapshot *after,
-			const struct silt_report_options *o, struct silt_error *err)
+int silt_report_prepare(struct silt_report *r, const struct silt_snapshot *before,
+			const struct silt_snapshot *after, const struct silt_report_options *o,
+			struct silt_error *err)
 {
 	int rc;
 

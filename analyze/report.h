@@ -19,19 +19,19 @@ struct silt_sum {
 };
 
 enum silt_match { /* how the two sides of a row were found to be the same */
-	SILT_MATCH_EXACT,
-	SILT_MATCH_LINE,     /* in rebuilt modules: same functions, files and lines */
-	SILT_MATCH_FUNCTION, /* in rebuilt modules: same functions */
+		  SILT_MATCH_EXACT,
+		  SILT_MATCH_LINE,     /* in rebuilt modules: same functions, files and lines */
+		  SILT_MATCH_FUNCTION, /* in rebuilt modules: same functions */
 };
 
 struct silt_row {
 	struct silt_sum sum[SILT_SIDES];
 	uint32_t stack;  /* by stack: catalog stack to print; else SILT_NONE */
 	uint32_t kind;   /* by stack: enum silt_kind */
-	uint32_t thread;  /* by thread: into the threads of snapshots[thread_side], or SILT_NONE */
+	uint32_t thread; /* by thread: into the threads of snapshots[thread_side], or SILT_NONE */
 	unsigned thread_side;
-	uint64_t size;    /* by size */
-	uint32_t key;     /* other groups: into group_keys */
+	uint64_t size; /* by size */
+	uint32_t key;  /* other groups: into group_keys */
 	enum silt_match match;
 };
 
@@ -50,13 +50,14 @@ struct silt_omitted {
 struct silt_report {
 	const struct silt_report_options *options;
 	const struct silt_snapshot *snapshots[SILT_SIDES]; /* [SILT_BEFORE] is NULL for show */
-	bool estimated;   /* sampled: every figure is an estimate */
-	bool same_run;    /* diff: both dumps are of one process image */
+	bool estimated;                                    /* sampled: every figure is an estimate */
+	bool same_run;                                     /* diff: both dumps are of one process image */
 	struct silt_catalog catalog;
 	uint32_t *stacks[SILT_SIDES]; /* snapshot stack -> catalog stack */
 	struct silt_names names;
-	uint32_t *representative; /* per catalog stack: the one it is shown as (itself, or its match after a rebuild) */
-	unsigned char *match;     /* per catalog stack: enum silt_match */
+	uint32_t *
+		representative; /* per catalog stack: the one it is shown as (itself, or its match after a rebuild) */
+	unsigned char *match; /* per catalog stack: enum silt_match */
 	regex_t focus, ignore;
 	bool has_focus, has_ignore;
 	struct silt_row *rows;
@@ -64,15 +65,16 @@ struct silt_report {
 	size_t shown; /* rows[0..shown) are printed */
 	struct silt_sum totals[SILT_SIDES];
 	struct silt_omitted omitted[SILT_OMISSIONS];
-	struct silt_intern *warnings; /* lines, each once */
+	struct silt_intern *warnings;   /* lines, each once */
 	struct silt_intern *group_keys; /* the rows' keys; row i has key i until the rows are sorted */
 };
 
 /* ---- report.c: the way from snapshots to rows ---- */
 
 /** before is NULL for show. On failure, too, silt_report_deinit must follow. */
-int silt_report_prepare(struct silt_report *r, const struct silt_snapshot *before, const struct silt_snapshot *after,
-			const struct silt_report_options *o, struct silt_error *err);
+int silt_report_prepare(struct silt_report *r, const struct silt_snapshot *before,
+			const struct silt_snapshot *after, const struct silt_report_options *o,
+			struct silt_error *err);
 void silt_report_deinit(struct silt_report *r);
 /** True when a context counts in this report (with --new, only what was allocated since BEFORE). */
 bool silt_report_counts(const struct silt_report *r, unsigned side, const struct silt_context *c);
@@ -91,7 +93,8 @@ int silt_report_match_rebuilt(struct silt_report *r, struct silt_error *err);
 int silt_filter_init(struct silt_report *r, struct silt_error *err);
 void silt_filter_deinit(struct silt_report *r);
 /** Sets keep[i] for each of the catalog stacks listed. */
-int silt_filter_stacks(struct silt_report *r, const uint32_t *stacks, size_t count, bool *keep, struct silt_error *err);
+int silt_filter_stacks(struct silt_report *r, const uint32_t *stacks, size_t count, bool *keep,
+		       struct silt_error *err);
 
 /* ---- groups.c: rows by anything but the stack ---- */
 /** used: per catalog stack, whether it is accounted for and no filter took it. */

@@ -6,20 +6,20 @@
 #include "analyze/report.h"
 #include "analyze/text.h"
 
-static const char *const BY[] = { "stack", "function", "file", "module", "size", "thread" };
-static const char *const SORT[] = { "bytes", "count", "allocated-bytes", "allocated-count" };
-static const char *const KINDS[] = { "heap", "mmap", "pool" };
-static const char *const MATCHES[] = { "exact", "line", "function" };
+static const char *const BY[] = {"stack", "function", "file", "module", "size", "thread"};
+static const char *const SORT[] = {"bytes", "count", "allocated-bytes", "allocated-count"};
+static const char *const KINDS[] = {"heap", "mmap", "pool"};
+static const char *const MATCHES[] = {"exact", "line", "function"};
 
 static const struct {
 	uint32_t flag;
 	const char *name;
 } FLAGS[] = {
-	{ SILT_STACK_NO_CFI, "no_unwind_information" },
-	{ SILT_STACK_DEPTH, "depth_limit" },
-	{ SILT_STACK_BROKEN, "broken" },
-	{ SILT_STACK_OVERFLOW, "overflow" },
-	{ SILT_STACK_UNTRACKED, "untracked" },
+	{SILT_STACK_NO_CFI, "no_unwind_information"},
+	{SILT_STACK_DEPTH, "depth_limit"},
+	{SILT_STACK_BROKEN, "broken"},
+	{SILT_STACK_OVERFLOW, "overflow"},
+	{SILT_STACK_UNTRACKED, "untracked"},
 };
 
 static void write_text(struct silt_json *j, const char *key, const char *text)
@@ -94,10 +94,10 @@ static void write_history(struct silt_json *j, const struct silt_sum *s, bool kn
 		const char *key;
 		uint64_t value;
 	} figures[] = {
-		{ "allocated_bytes", s->alloc_bytes },
-		{ "allocated_count", s->alloc_count },
-		{ "freed_bytes", freed(s->alloc_bytes, s->bytes) },
-		{ "freed_count", freed(s->alloc_count, s->count) },
+		{"allocated_bytes", s->alloc_bytes},
+		{"allocated_count", s->alloc_count},
+		{"freed_bytes", freed(s->alloc_bytes, s->bytes)},
+		{"freed_count", freed(s->alloc_count, s->count)},
 	};
 
 	for (size_t i = 0; i < SILT_ARRAY_LEN(figures); i++) {
@@ -239,7 +239,7 @@ static void write_group_row(struct silt_json *j, const struct silt_report *r, co
 
 static void write_omitted(struct silt_json *j, const struct silt_report *r)
 {
-	static const char *const NAMES[] = { "regex", "small", "top" };
+	static const char *const NAMES[] = {"regex", "small", "top"};
 
 	silt_json_key(j, "omitted");
 	silt_json_object(j);

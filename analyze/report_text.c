@@ -93,7 +93,8 @@ static void make_line(const struct silt_report *r, uint32_t location, const stru
 		size_t len;
 		const char *name = silt_path_name(ret->module, &len);
 
-		snprintf(ret->name, sizeof(ret->name), "%.*s+0x%" PRIx64, len > 40 ? 40 : (int)len, name, l->offset);
+		snprintf(ret->name, sizeof(ret->name), "%.*s+0x%" PRIx64, len > 40 ? 40 : (int)len, name,
+			 l->offset);
 	} else if (!ret->function) {
 		snprintf(ret->name, sizeof(ret->name), "0x%" PRIx64, l->offset);
 	}
@@ -193,7 +194,7 @@ static const char *kind_text(uint32_t kind)
 
 static const char *key_heading(const struct silt_report *r)
 {
-	static const char *const HEADINGS[] = { "stack", "function", "file", "module", "block size", "thread" };
+	static const char *const HEADINGS[] = {"stack", "function", "file", "module", "block size", "thread"};
 
 	return HEADINGS[r->options->by];
 }
@@ -238,7 +239,8 @@ static void signed_text(char *buf, size_t size, const char *about, int64_t value
 static void print_diff_group(const struct page *p, const struct silt_row *row)
 {
 	const struct silt_sum *b = &row->sum[SILT_BEFORE], *a = &row->sum[SILT_AFTER];
-	char growth[SILT_TEXT_MAX], about[SILT_TEXT_MAX + 2], count[32], before[SILT_TEXT_MAX], after[SILT_TEXT_MAX];
+	char growth[SILT_TEXT_MAX], about[SILT_TEXT_MAX + 2], count[32], before[SILT_TEXT_MAX],
+		after[SILT_TEXT_MAX];
 
 	snprintf(about, sizeof(about), "%s%s", p->about, silt_text_growth(growth, (int64_t)(a->bytes - b->bytes)));
 	signed_text(count, sizeof(count), p->about, (int64_t)(a->count - b->count));
@@ -253,8 +255,9 @@ static void print_groups(const struct page *p, bool diff)
 
 	if (r->shown == 0)
 		return;
-	fprintf(p->out, "\n%s%12s  %12s  %*s  %12s  %s%s\n", p->bold, diff ? "growth" : "live", "blocks", diff ? 12 : 6,
-		diff ? "before" : "share", diff ? "after" : "allocations", key_heading(r), p->plain);
+	fprintf(p->out, "\n%s%12s  %12s  %*s  %12s  %s%s\n", p->bold, diff ? "growth" : "live", "blocks",
+		diff ? 12 : 6, diff ? "before" : "share", diff ? "after" : "allocations", key_heading(r),
+		p->plain);
 	for (size_t i = 0; i < r->shown; i++) {
 		if (diff)
 			print_diff_group(p, &r->rows[i]);
@@ -267,8 +270,8 @@ static void print_groups(const struct page *p, bool diff)
 
 static void print_omitted(const struct page *p, bool diff)
 {
-	static const char *const WHY[] = { "left out by --focus or --ignore", "below --min-bytes or --min-count",
-					   "not shown: see --top" };
+	static const char *const WHY[] = {"left out by --focus or --ignore", "below --min-bytes or --min-count",
+					  "not shown: see --top"};
 	const struct silt_report *r = p->report;
 	bool any = false;
 
@@ -327,8 +330,8 @@ static void print_show_head(const struct page *p)
 	}
 	fprintf(p->out, "\nlive       %s%" PRIu64 " bytes (%s) in %s%" PRIu64 " blocks\n", p->about, t->bytes,
 		silt_text_size(text, t->bytes), p->about, t->count);
-	fprintf(p->out, "allocated  %s%" PRIu64 " bytes (%s) in %s%" PRIu64 " allocations; %s%" PRIu64 " freed\n", p->about,
-		t->alloc_bytes, silt_text_size(text, t->alloc_bytes), p->about, t->alloc_count, p->about,
+	fprintf(p->out, "allocated  %s%" PRIu64 " bytes (%s) in %s%" PRIu64 " allocations; %s%" PRIu64 " freed\n",
+		p->about, t->alloc_bytes, silt_text_size(text, t->alloc_bytes), p->about, t->alloc_count, p->about,
 		freed(t->alloc_count, t->count));
 	if (p->report->estimated)
 		fputs("           ~ marks estimates: only a sample of the allocations was tracked\n", p->out);
@@ -343,8 +346,9 @@ static void print_show_row(const struct page *p, size_t i)
 	fprintf(p->out, "\n#%zu  %s", i + 1, p->bold);
 	print_live(p, a->bytes, a->count);
 	fprintf(p->out, "%s  %.1f%%  (allocated %s%s in %s%" PRIu64 ", %s%" PRIu64 " freed)%s\n", p->plain,
-		share(a->bytes, p->report->totals[SILT_AFTER].bytes), p->about, silt_text_size(size, a->alloc_bytes),
-		p->about, a->alloc_count, p->about, freed(a->alloc_count, a->count), kind_text(row->kind));
+		share(a->bytes, p->report->totals[SILT_AFTER].bytes), p->about,
+		silt_text_size(size, a->alloc_bytes), p->about, a->alloc_count, p->about,
+		freed(a->alloc_count, a->count), kind_text(row->kind));
 	print_stack(p, row);
 }
 
@@ -388,7 +392,10 @@ static void print_diff_row(const struct page *p, size_t i)
 	char text[SILT_TEXT_MAX], count[32];
 
 	signed_text(count, sizeof(count), p->about, (int64_t)(a->count - b->count));
-	fprintf(p->out, "\n#%zu  %s%s%s%s in %s blocks%s  (", i + 1, p->bold, growth > 0 ? p->red : growth < 0 ? p->green : "",
+	fprintf(p->out, "\n#%zu  %s%s%s%s in %s blocks%s  (", i + 1, p->bold,
+		growth > 0   ? p->red
+		: growth < 0 ? p->green
+			     : "",
 		p->about, silt_text_growth(text, growth), count, p->plain);
 	print_live(p, b->bytes, b->count);
 	fputs(" -> ", p->out);

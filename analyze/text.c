@@ -10,7 +10,7 @@
 
 const char *silt_text_size(char buf[SILT_TEXT_MAX], uint64_t bytes)
 {
-	static const char *const UNITS[] = { "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+	static const char *const UNITS[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
 	double value = (double)bytes / 1024;
 	size_t unit = 0;
 
@@ -32,7 +32,11 @@ const char *silt_text_growth(char buf[SILT_TEXT_MAX], int64_t bytes)
 	uint64_t size = bytes < 0 ? -(uint64_t)bytes : (uint64_t)bytes;
 	char plain[SILT_TEXT_MAX];
 
-	snprintf(buf, SILT_TEXT_MAX, "%s%.40s", bytes > 0 ? "+" : bytes < 0 ? "-" : "", silt_text_size(plain, size));
+	snprintf(buf, SILT_TEXT_MAX, "%s%.40s",
+		 bytes > 0   ? "+"
+		 : bytes < 0 ? "-"
+			     : "",
+		 silt_text_size(plain, size));
 	return buf;
 }
 

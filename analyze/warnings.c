@@ -8,8 +8,8 @@
 
 enum { REBUILT_NAMED = 8 }; /* modules named one by one before the rest is only counted */
 
-__attribute__((format(printf, 3, 4)))
-static int warn(struct silt_report *r, struct silt_error *err, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static int warn(struct silt_report *r, struct silt_error *err,
+						      const char *fmt, ...)
 {
 	char *line;
 	va_list ap;
@@ -54,11 +54,11 @@ static int warn_options(struct silt_report *r, unsigned side, struct silt_error 
 
 	if (p->sample_bytes)
 		rc = warn(r, err,
-				    "%sestimated: about one allocation in %llu bytes was sampled; all figures are estimates",
-				    side_name(r, side), (unsigned long long)p->sample_bytes);
+			  "%sestimated: about one allocation in %llu bytes was sampled; all figures are estimates",
+			  side_name(r, side), (unsigned long long)p->sample_bytes);
 	if (rc == 0 && p->min_size)
-		rc = warn(r, err, "%sallocations below %llu bytes were not tracked",
-				    side_name(r, side), (unsigned long long)p->min_size);
+		rc = warn(r, err, "%sallocations below %llu bytes were not tracked", side_name(r, side),
+			  (unsigned long long)p->min_size);
 	return rc;
 }
 
@@ -66,21 +66,21 @@ static const struct {
 	uint32_t flag;
 	const char *text;
 } INCOMPLETE[] = {
-	{ SILT_STACK_NO_CFI, "end early, at code without unwind information" },
-	{ SILT_STACK_DEPTH, "are cut at the depth limit" },
-	{ SILT_STACK_BROKEN, "end early, where the stack could not be unwound" },
+	{SILT_STACK_NO_CFI, "end early, at code without unwind information"},
+	{SILT_STACK_DEPTH, "are cut at the depth limit"},
+	{SILT_STACK_BROKEN, "end early, where the stack could not be unwound"},
 };
 
 static int warn_stacks(struct silt_report *r, unsigned side, struct silt_error *err)
 {
 	const struct silt_snapshot *s = r->snapshots[side];
-	struct silt_sum cut[SILT_ARRAY_LEN(INCOMPLETE)] = { 0 }, overflow = { 0 }, untracked = { 0 };
+	struct silt_sum cut[SILT_ARRAY_LEN(INCOMPLETE)] = {0}, overflow = {0}, untracked = {0};
 	int rc = 0;
 
 	for (uint32_t i = 0; i < s->context_count; i++) {
 		const struct silt_context *c = &s->contexts[i];
 		uint32_t flags = s->stacks[c->stack].flags;
-		struct silt_sum sum = { .bytes = c->live_bytes, .count = c->live_count };
+		struct silt_sum sum = {.bytes = c->live_bytes, .count = c->live_count};
 
 		if (!silt_report_counts(r, side, c) || c->live_count == 0)
 			continue;
@@ -94,19 +94,21 @@ static int warn_stacks(struct silt_report *r, unsigned side, struct silt_error *
 	}
 	for (size_t k = 0; k < SILT_ARRAY_LEN(INCOMPLETE) && rc == 0; k++)
 		if (cut[k].count > 0)
-			rc = warn(r, err, "%sthe stacks of %llu blocks (%llu bytes) %s",
-					    side_name(r, side), (unsigned long long)cut[k].count,
-					    (unsigned long long)cut[k].bytes, INCOMPLETE[k].text);
+			rc = warn(r, err, "%sthe stacks of %llu blocks (%llu bytes) %s", side_name(r, side),
+				  (unsigned long long)cut[k].count, (unsigned long long)cut[k].bytes,
+				  INCOMPLETE[k].text);
 	if (rc == 0 && overflow.count > 0)
 		rc = warn(r, err,
-				    "%s%llu blocks (%llu bytes) are without their stacks: the trace database was full; give it more memory",
-				    side_name(r, side), (unsigned long long)overflow.count,
-				    (unsigned long long)overflow.bytes);
+			  "%s%llu blocks (%llu bytes) are without their stacks: the trace database was full; give "
+			  "it more memory",
+			  side_name(r, side), (unsigned long long)overflow.count,
+			  (unsigned long long)overflow.bytes);
 	if (rc == 0 && untracked.count > 0)
 		rc = warn(r, err,
-				    "%s%llu blocks (%llu bytes) have no stack: they were allocated before tracking began, or none could be taken",
-				    side_name(r, side), (unsigned long long)untracked.count,
-				    (unsigned long long)untracked.bytes);
+			  "%s%llu blocks (%llu bytes) have no stack: they were allocated before tracking began, "
+			  "or none could be taken",
+			  side_name(r, side), (unsigned long long)untracked.count,
+			  (unsigned long long)untracked.bytes);
 	return rc;
 }
 
@@ -156,8 +158,9 @@ static int warn_rebuilt_modules(struct silt_report *r, struct silt_error *err)
 		build_id_text(twin, old_id);
 		build_id_text(m, new_id);
 		rc = warn(r, err,
-				    "%s was rebuilt between the dumps (build-id %s before, %s after): its stacks are matched by function and line, else by function",
-				    m->path, old_id, new_id);
+			  "%s was rebuilt between the dumps (build-id %s before, %s after): its stacks are "
+			  "matched by function and line, else by function",
+			  m->path, old_id, new_id);
 	}
 	if (rc == 0 && more > 0)
 		rc = warn(r, err, "%u more modules were rebuilt between the dumps", more);
@@ -190,8 +193,9 @@ static int warn_unnamed(struct silt_report *r, struct silt_error *err)
 	if (unmatched == 0)
 		return 0;
 	return warn(r, err,
-			      "%llu stacks of rebuilt modules could not be matched, because the names in one of the builds are unknown: keep the files of both builds and name their directory with --debug-dir",
-			      (unsigned long long)unmatched);
+		    "%llu stacks of rebuilt modules could not be matched, because the names in one of the builds "
+		    "are unknown: keep the files of both builds and name their directory with --debug-dir",
+		    (unsigned long long)unmatched);
 }
 
 static bool has_anonymous(const struct silt_report *r)
@@ -204,17 +208,19 @@ static bool has_anonymous(const struct silt_report *r)
 
 static int warn_pair(struct silt_report *r, struct silt_error *err)
 {
-	const struct silt_process *b = &r->snapshots[SILT_BEFORE]->process, *a = &r->snapshots[SILT_AFTER]->process;
+	const struct silt_process *b = &r->snapshots[SILT_BEFORE]->process,
+				  *a = &r->snapshots[SILT_AFTER]->process;
 	int rc = 0;
 
 	if (r->same_run ? a->epoch < b->epoch : b->capture_ns > a->capture_ns && a->capture_ns != 0)
 		rc = warn(r, err, "BEFORE was captured later than AFTER");
 	if (rc == 0 && (b->sample_bytes != a->sample_bytes || b->min_size != a->min_size))
 		rc = warn(r, err,
-				    "the dumps were tracked with different --sample or --min-size: part of the difference is due to that");
+			  "the dumps were tracked with different --sample or --min-size: part of the difference "
+			  "is due to that");
 	if (rc == 0 && !r->same_run && has_anonymous(r))
 		rc = warn(r, err,
-				    "the dumps are of different runs: code outside any module (JIT) is taken for one place");
+			  "the dumps are of different runs: code outside any module (JIT) is taken for one place");
 	if (rc == 0 && !r->options->only_new)
 		rc = warn_rebuilt_modules(r, err);
 	if (rc == 0 && !r->options->only_new)
