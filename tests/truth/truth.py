@@ -77,7 +77,7 @@ FAMILIES = {
     "frames": [Case("fx_frames"), Case("fx_frames", mode="live", variants=["gcc-O2"])],
     # libunwind guesses on where there is no unwind information.
     "jit": [Case("fx_jit", variants=["gcc-O2", "gcc-O3", "clang-O0"], skip="-unw")],
-    "hostile": [Case("fx_hostile", [which], variants=["gcc-O2"]) for which in HOSTILE] +
+    "hostile": [Case("fx_hostile", [which], variants=["gcc-O2"], skip="-unw") for which in HOSTILE] +
                [Case("fx_hostile", ["closed"], "live", variants=["gcc-O2"]),
                 Case("fx_hostile", ["undumpable"], "live", variants=["gcc-O2"]),
                 Case("fx_hostile", ["preload", "@libctors.so"], variants=["gcc-O2"])],
