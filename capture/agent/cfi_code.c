@@ -22,6 +22,21 @@ static const uint8_t sigframe_cfa_expr[] = { AT_RSP(160), DW_OP_deref };
 static const uint8_t trampoline_rax[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05 };
 static const uint8_t trampoline_eax[] = { 0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05 };
 
+static void sigframe_fill(struct cfi_row *ret)
+{
+	ret->signal_frame = true;
+	ret->cfa_reg = CFI_RSP;
+	ret->cfa_offset = 0;
+	ret->cfa_expr = sigframe_cfa_expr;
+	ret->cfa_expr_len = sizeof(sigframe_cfa_expr);
+	for (unsigned r = 0; r < CFI_REGS; r++) {
+		ret->regs[r].how = CFI_EXPR;
+		ret->regs[r].offset = 0;
+		ret->regs[r].expr = sigframe_expr + AT_RSP_LEN * r;
+		ret->regs[r].expr_len = AT_RSP_LEN;
+	}
+}
+
 static bool code_is(const struct cfi_module *m, uint64_t addr, const uint8_t *code, unsigned len)
 {
 	struct cfi_cursor c = cfi_cursor_at(m, addr);
@@ -34,30 +49,23 @@ static bool code_is(const struct cfi_module *m, uint64_t addr, const uint8_t *co
 
 static bool trampoline_row(const struct cfi_module *m, uint64_t pc, struct cfi_row *ret)
 {
-	/* Nobody calls a trampoline: its "return address" is its first instruction, and callers look up one less. */
-	for (unsigned i = 0; i < 2; i++) {
-		uint64_t at = pc + 1 - i;
-		unsigned len = 0;
+	/* Nobody calls a trampoline: its "return address" is its first instruction, and callers look up one less. Else
+	 * it was interrupted, before its first or its second instruction, the latter 5 or 7 bytes in. */
+	static const int8_t distance[] = { -1, 0, 5, 7 };
+
+	for (unsigned i = 0; i < sizeof(distance); i++) {
+		uint64_t at = pc - (uint64_t)(int64_t)distance[i];
+		uint64_t len = 0;
 
 		if (code_is(m, at, trampoline_rax, sizeof(trampoline_rax)))
 			len = sizeof(trampoline_rax);
 		else if (code_is(m, at, trampoline_eax, sizeof(trampoline_eax)))
 			len = sizeof(trampoline_eax);
-		if (len == 0)
+		if (len == 0 || pc + 1 - at > len)
 			continue;
 		ret->pc_begin = at - 1;
 		ret->pc_end = at + len;
-		ret->signal_frame = true;
-		ret->cfa_reg = CFI_RSP;
-		ret->cfa_offset = 0;
-		ret->cfa_expr = sigframe_cfa_expr;
-		ret->cfa_expr_len = sizeof(sigframe_cfa_expr);
-		for (unsigned r = 0; r < CFI_REGS; r++) {
-			ret->regs[r].how = CFI_EXPR;
-			ret->regs[r].offset = 0;
-			ret->regs[r].expr = sigframe_expr + AT_RSP_LEN * r;
-			ret->regs[r].expr_len = AT_RSP_LEN;
-		}
+		sigframe_fill(ret);
 		return true;
 	}
 	return false;

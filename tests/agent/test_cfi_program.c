@@ -407,14 +407,33 @@ static void test_trampoline(void **state)
 	assert_true(row.signal_frame);
 	assert_int_equal(CFI_TYPE(cfi_compact(&row)), CFI_T_SIGNAL);
 	assert_true(cfi_find_row(&m, m.lo + 16, &row));
+	assert_true(cfi_find_row(&m, m.lo + 23, &row)); /* interrupted before the system call */
+	assert_int_equal(row.pc_begin, m.lo + 15);
+	assert_int_equal(row.pc_end, m.lo + 25);
 	assert_false(cfi_find_row(&m, m.lo + 17, &row));
 	assert_false(cfi_find_row(&m, m.lo + 14, &row));
+	assert_false(cfi_find_row(&m, m.lo + 25, &row));
 	memset(code, 0, sizeof(code));
 	memcpy(code + sizeof(code) - sizeof(eax), eax, sizeof(eax));
 	assert_true(cfi_find_row(&m, m.hi - sizeof(eax), &row));
+	assert_true(cfi_find_row(&m, m.hi - sizeof(eax) + 5, &row));
+	assert_false(cfi_find_row(&m, m.hi - sizeof(eax) + 7, &row));
 	m.hi--;
 	assert_false(cfi_find_row(&m, m.hi + 1 - sizeof(eax), &row));
 	assert_false(cfi_find_row(&m, UINT64_MAX, &row));
+}
+
+/* glibc's loader after the call of _dl_init. */
+static void test_loader_start(void **state)
+{
+	static const uint8_t code[32] = { 0xe8, 0, 0, 0, 0, 0x48, 0x8d, 0x15, 1, 2, 3, 4, 0x4c, 0x89, 0xec, 0x41, 0xff, 0xe4 };
+	struct cfi_module m = { .lo = (uint64_t)(uintptr_t)code, .hi = (uint64_t)(uintptr_t)code + sizeof(code) };
+
+	(void)state;
+	assert_true(cfi_find_row(&m, m.lo + 4, &row));
+	assert_int_equal(CFI_TYPE(cfi_compact(&row)), CFI_T_END);
+	for (unsigned i = 0; i < sizeof(code); i++)
+		assert_int_equal(cfi_find_row(&m, m.lo + i, &row), i == 4);
 }
 
 int main(void)
@@ -424,6 +443,7 @@ int main(void)
 		cmocka_unit_test(test_cies),	  cmocka_unit_test(test_extended_length), cmocka_unit_test(test_advance),
 		cmocka_unit_test(test_set_loc),	  cmocka_unit_test(test_cfa_rules),	 cmocka_unit_test(test_reg_rules),
 		cmocka_unit_test(test_remember),  cmocka_unit_test(test_return_column),	 cmocka_unit_test(test_trampoline),
+		cmocka_unit_test(test_loader_start),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
