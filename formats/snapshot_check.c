@@ -18,7 +18,7 @@ static int check_modules(const struct silt_snapshot *s, const char *who, struct 
 
 		if (m->range_first > s->range_count || m->range_count > s->range_count - m->range_first)
 			return bad(who, "the address ranges of module", i, err);
-		if (!m->path || (m->build_id_len && !m->build_id))
+		if (!m->path || m->build_id_len > SILT_BUILD_ID_MAX || (m->build_id_len && !m->build_id))
 			return bad(who, "the path or build-id of module", i, err);
 	}
 	for (i = 0; i < s->range_count; i++)
@@ -42,6 +42,8 @@ static int check_stacks(const struct silt_snapshot *s, const char *who, struct s
 
 		if (st->frame_first > s->stack_frame_count || st->frame_count > s->stack_frame_count - st->frame_first)
 			return bad(who, "the frames of stack", i, err);
+		if (st->frame_count > SILT_STACK_FRAMES_MAX)
+			return bad(who, "the depth of stack", i, err);
 	}
 	return 0;
 }
