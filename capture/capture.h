@@ -49,6 +49,8 @@ void silt_copy_destroy(struct silt_copy *c);
 /** Tells what the copy cannot know about a process that has ended. NULL leaves exe and argv as they are; ending NULL:
  *  still running. */
 void silt_copy_set_process(struct silt_copy *c, const char *exe, const char *argv, const char *ending);
+/** A sentence that every report of it repeats. */
+void silt_copy_set_note(struct silt_copy *c, const char *note);
 /** How the capture was made; a literal. */
 void silt_copy_set_method(struct silt_copy *c, const char *method);
 /** Decodes a copy into a snapshot. Believes nothing in it. with_blocks: fill the blocks' columns. */

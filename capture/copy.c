@@ -52,6 +52,11 @@ void silt_copy_set_process(struct silt_copy *c, const char *exe, const char *arg
 	snprintf(c->ending, sizeof(c->ending), "%s", ending ? ending : "");
 }
 
+void silt_copy_set_note(struct silt_copy *c, const char *note)
+{
+	snprintf(c->note, sizeof(c->note), "%s", note);
+}
+
 void silt_copy_set_method(struct silt_copy *c, const char *method)
 {
 	c->method = method;

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/* silt run: start a program under tracking. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "capture/program.h"
+#include "cli/commands.h"
+#include "cli/supervise.h"
+
+#define DEFAULT_DB_MB 256ull
+#define DEFAULT_MMAP_MIN 65536ull
+
+static const char usage[] =
+	"usage: silt run [OPTION]... [--] PROGRAM [ARGUMENT]...\n"
+	"Runs PROGRAM under tracking from its first allocation and writes a dump when it ends.\n"
+	"\n"
+	"  -o, --output FILE     the last state goes to FILE (default: silt.PROGRAM.PID.silt)\n"
+	"      --every TIME      a numbered dump every TIME: 500ms, 30s, 5m, 1h\n"
+	"      --db-size MB      limit of the stack database of a process (default: 256)\n"
+	"      --depth N         frames kept of a call stack, 1 to 512 (default: 128)\n"
+	"      --min-size BYTES  leave smaller allocations out\n"
+	"      --sample BYTES    sample: on average one allocation in BYTES bytes; figures are estimates\n"
+	"      --threads         keep apart what each thread allocated\n"
+	"      --mmap-min BYTES  track anonymous mappings from this size on (default: 64K)\n"
+	"      --follow          track child processes too (default)\n"
+	"      --no-follow       track PROGRAM alone\n"
+	"  -q, --quiet           do not print the names of the dumps\n"
+	"  -h, --help            print this\n";
+
+struct settings {
+	struct silt_launch launch;
+	struct silt_db_options db;
+};
+
+/* A number with a unit from `units`: pairs of suffix and factor, ended by NULL. */
+struct unit {
+	const char *suffix;
+	uint64_t factor;
+};
+
+static bool parse_scaled(const char *text, const struct unit *units, uint64_t *ret)
+{
+	char *end;
+	unsigned long long n;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (end == text || errno || *text == '-')
+		return false;
+	for (; units->suffix; units++)
+		if (!strcasecmp(end, units->suffix))
+			return !__builtin_mul_overflow((uint64_t)n, units->factor, ret);
+	return false;
+}
+
+static bool parse_size(const char *text, uint64_t *ret)
+{
+	static const struct unit units[] = { { "", 1 },		  { "K", 1ull << 10 }, { "KB", 1ull << 10 },
+					     { "M", 1ull << 20 }, { "MB", 1ull << 20 }, { "G", 1ull << 30 },
+					     { "GB", 1ull << 30 }, { NULL, 0 } };
+
+	return parse_scaled(text, units, ret);
+}
+
+static bool parse_time(const char *text, uint64_t *ret_ns)
+{
+	static const struct unit units[] = { { "ms", 1000000ull },	 { "s", 1000000000ull },
+					     { "m", 60000000000ull },	 { "h", 3600000000000ull },
+					     { "", 1000000000ull },	 { NULL, 0 } };
+
+	return parse_scaled(text, units, ret_ns) && *ret_ns >= 1000000ull;
+}
+
+static bool parse_range(const char *text, uint64_t low, uint64_t high, uint64_t *ret)
+{
+	return parse_size(text, ret) && *ret >= low && *ret <= high;
+}
+
+enum { OPT_EVERY = 256, OPT_DB_SIZE, OPT_DEPTH, OPT_MIN_SIZE, OPT_SAMPLE, OPT_THREADS, OPT_MMAP_MIN, OPT_FOLLOW,
+       OPT_NO_FOLLOW };
+
+static const struct option options[] = {
+	{ "output", required_argument, NULL, 'o' },
+	{ "every", required_argument, NULL, OPT_EVERY },
+	{ "db-size", required_argument, NULL, OPT_DB_SIZE },
+	{ "depth", required_argument, NULL, OPT_DEPTH },
+	{ "min-size", required_argument, NULL, OPT_MIN_SIZE },
+	{ "sample", required_argument, NULL, OPT_SAMPLE },
+	{ "threads", no_argument, NULL, OPT_THREADS },
+	{ "mmap-min", required_argument, NULL, OPT_MMAP_MIN },
+	{ "follow", no_argument, NULL, OPT_FOLLOW },
+	{ "no-follow", no_argument, NULL, OPT_NO_FOLLOW },
+	{ "quiet", no_argument, NULL, 'q' },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
+};
+
+/* Takes one option; false when its argument makes no sense. */
+static bool take_option(struct settings *s, int option, const char *arg)
+{
+	uint64_t n = 0;
+	bool ok = true;
+
+	switch (option) {
+	case 'o':
+		s->launch.output = arg;
+		return *arg && strcmp(arg, "-") != 0; /* standard output belongs to the program */
+	case 'q':
+		s->launch.quiet = true;
+		return true;
+	case OPT_EVERY:
+		return parse_time(arg, &s->launch.every_ns);
+	case OPT_DB_SIZE:
+		ok = parse_range(arg, 1, 12288, &n);
+		s->db.db_limit = n << 20;
+		return ok;
+	case OPT_DEPTH:
+		ok = parse_range(arg, 1, SILT_DB_MAX_DEPTH, &n);
+		s->db.max_depth = (uint32_t)n;
+		return ok;
+	case OPT_MIN_SIZE:
+		return parse_size(arg, &s->db.min_size);
+	case OPT_SAMPLE:
+		return parse_range(arg, 0, 1ull << 40, &s->db.sample_bytes);
+	case OPT_MMAP_MIN:
+		return parse_size(arg, &s->db.mmap_min);
+	case OPT_THREADS:
+		s->db.flags |= SILT_DB_THREADS;
+		return true;
+	case OPT_FOLLOW:
+		s->db.flags &= ~(uint32_t)SILT_DB_NO_FOLLOW;
+		return true;
+	case OPT_NO_FOLLOW:
+		s->db.flags |= SILT_DB_NO_FOLLOW;
+		return true;
+	}
+	return false;
+}
+
+/* Returns -1 to go on, else the exit status. */
+static int parse_arguments(struct settings *s, int argc, char **argv)
+{
+	int option, index = 0;
+
+	optind = 1;
+	while ((option = getopt_long(argc, argv, "+o:qh", options, &index)) != -1) {
+		if (option == 'h') {
+			fputs(usage, stdout);
+			return 0;
+		}
+		if (option == '?') {
+			fputs("silt run: see `silt run --help`\n", stderr);
+			return 2;
+		}
+		if (!take_option(s, option, optarg)) {
+			fprintf(stderr, "silt run: \"%s\" is no possible value for %s%s (see `silt run --help`)\n", optarg,
+				option < 256 ? "-" : "--", option == 'o' ? "o" : options[index].name);
+			return 2;
+		}
+	}
+	if (optind >= argc) {
+		fputs("silt run: which program? (silt run [OPTION]... -- PROGRAM [ARGUMENT]...)\n", stderr);
+		return 2;
+	}
+	s->launch.argv = argv + optind;
+	return -1;
+}
+
+/* Finds out before the program starts whether its dump can be written at all. */
+static int check_output(const char *path, struct silt_error *err)
+{
+	struct silt_temp temp;
+	struct stat st;
+	int rc;
+
+	if (path && !stat(path, &st) && S_ISDIR(st.st_mode))
+		return silt_error_set(err, SILT_E_INVAL, "cannot write the dump: %s is a directory", path);
+	rc = silt_temp_create(path ? path : "silt.silt", &temp, err);
+	if (rc)
+		return silt_error_prefix(err, "cannot write the dump");
+	silt_temp_discard(&temp);
+	return 0;
+}
+
+static int set_environment(const struct silt_launch *launch, struct silt_error *err)
+{
+	static char agent[128], preload[16384];
+	int rc = silt_run_environment(launch->run, launch->agent, getenv("LD_PRELOAD"), agent, sizeof(agent), preload,
+				      sizeof(preload), err);
+
+	if (!rc && (putenv(agent) || putenv(preload)))
+		rc = silt_error_set(err, SILT_E_NOMEM, "out of memory");
+	return rc;
+}
+
+int silt_cmd_run(int argc, char **argv)
+{
+	static char program[4096], agent[4096];
+	struct settings s = { .db = { .max_depth = SILT_DB_DEFAULT_DEPTH, .db_limit = DEFAULT_DB_MB << 20,
+				      .mmap_min = DEFAULT_MMAP_MIN } };
+	struct silt_error err = { 0 };
+	char variant[32];
+	int rc = parse_arguments(&s, argc, argv);
+
+	if (rc >= 0)
+		return rc;
+	rc = silt_program_find(s.launch.argv[0], program, sizeof(program), &err);
+	if (rc) {
+		fprintf(stderr, "silt: %s\n", err.msg);
+		return err.errnum == EACCES ? 126 : 127;
+	}
+	s.launch.program = program;
+	s.launch.agent = agent;
+	rc = silt_program_check(program, getenv("LD_PRELOAD"), variant, sizeof(variant), &err);
+	if (!rc)
+		rc = silt_agent_find(variant, agent, sizeof(agent), &err);
+	if (!rc)
+		rc = check_output(s.launch.output, &err);
+	if (!rc)
+		rc = silt_run_create(&s.db, &s.launch.run, &err);
+	if (!rc)
+		rc = set_environment(&s.launch, &err);
+	if (!rc)
+		rc = silt_supervise(&s.launch);
+	else
+		fprintf(stderr, "silt: %s\n", err.msg);
+	silt_run_destroy(s.launch.run);
+	return rc < 0 ? 3 : rc;
+}
