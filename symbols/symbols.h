@@ -65,4 +65,22 @@ const struct silt_symbol_frame *silt_symbols_lookup(const struct silt_symbols *s
 size_t silt_symbols_warning_count(const struct silt_symbols *sy);
 const char *silt_symbols_warning(const struct silt_symbols *sy, size_t i);
 
+/** Which kinds of names a module has; the best one wins, address by address. */
+enum silt_symbols_source {
+	SILT_SOURCE_DWARF = 1,  /* functions, files, lines, inlined calls */
+	SILT_SOURCE_ALT = 2,    /* a dwz file that the DWARF refers to */
+	SILT_SOURCE_SYMTAB = 4, /* .symtab: all functions, no lines */
+	SILT_SOURCE_DYNSYM = 8, /* exported functions only */
+};
+
+/** What the search for a module's symbols came to, for `silt symbols --list` and doctor. Filled by resolve. */
+struct silt_symbols_module_info {
+	unsigned sources;       /* or of enum silt_symbols_source; 0: nothing was found (or asked) */
+	const char *dwarf_path; /* the file that holds the DWARF, or NULL */
+	size_t attempt_count;   /* files tried, in order: "path: what came of it" */
+	const char *const *attempts;
+};
+/** Borrowed until destroy. Returns SILT_E_INVAL for an unknown module. */
+int silt_symbols_module_info(const struct silt_symbols *sy, int module, struct silt_symbols_module_info *ret);
+
 #endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * Where the debug information of a module is: the module's own file, a separate file by build-id or debug link, and the
+ * dwz file that one may share with others. Every file is compared before it is believed; every attempt is recorded.
+ */
+#ifndef SILT_SYMBOLS_DEBUG_FILES_H
+#define SILT_SYMBOLS_DEBUG_FILES_H
+
+#include "symbols/object.h"
+
+struct silt_file_query {
+	const char *path;        /* the module as the process saw it */
+	const uint8_t *build_id; /* of what was loaded; length 0: unknown */
+	size_t build_id_len;
+	const char *sysroot;     /* or NULL */
+	const char *const *debug_dirs;
+	size_t debug_dir_count;
+};
+
+struct silt_files {
+	struct silt_object *main;  /* the module itself; NULL: missing or another build */
+	struct silt_object *debug; /* separate debug file, NULL: none */
+	struct silt_object *alt;   /* dwz file of the one that holds the DWARF, NULL: none */
+	bool mismatched;           /* the module on disk is another build */
+	bool alt_missing;          /* a dwz file is named and was not found */
+	char *alt_name;            /* what it is called */
+	void (*attempt)(void *data, const char *text); /* told of every file tried: "path: what came of it" */
+	void *data;
+};
+
+/** Finds what can be found; ret->attempt and ret->data are set by the caller, everything else is written. Missing files
+ *  are no error. Destroy with silt_files_deinit. */
+int silt_files_find(const struct silt_file_query *q, struct silt_files *ret, struct silt_error *err);
+void silt_files_deinit(struct silt_files *f);
+/** The object that holds .debug_info, or NULL. */
+struct silt_object *silt_files_dwarf(const struct silt_files *f);
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/* Function names. */
+#include "symbols/names.h"
+
+#include <dwarf.h>
+#include <stdio.h>
+
+enum {
+	MAX_HOPS = 16,  /* origin -> specification -> …: two or three in practice; a loop in a damaged file has no end */
+	MAX_DEPTH = 64, /* nesting of namespaces and classes */
+};
+
+/* Reads the naming attributes of one entry. Returns false when it is damaged; next->dw is NULL when nothing follows. */
+static bool read_names(struct silt_ref at, struct silt_name *name, struct silt_ref *next)
+{
+	struct silt_unit *u = silt_dwarf_unit_at(at.dw, at.offset);
+	const struct silt_unit_root *root = u && at.offset >= u->die ? silt_unit_root(at.dw, u) : NULL;
+	const struct silt_abbrevs *t = root ? silt_unit_abbrevs(at.dw, u) : NULL;
+	const struct silt_abbrev *a;
+	struct silt_cursor c;
+	bool named = false;
+
+	next->dw = NULL;
+	if (!t)
+		return false;
+	c = silt_unit_cursor(at.dw, u, at.offset);
+	a = silt_abbrev_find(t, silt_cursor_uleb(&c));
+	if (!a)
+		return false;
+	for (unsigned i = 0; i < a->attr_count && !c.bad; i++) {
+		const struct silt_attr *attr = &t->attrs.items[a->attr_first + i];
+		struct silt_value v;
+
+		switch (attr->name) {
+		case DW_AT_linkage_name:
+		case DW_AT_MIPS_linkage_name:
+			v = silt_value_read(&c, u, t, attr);
+			if (!name->linkage)
+				name->linkage = silt_value_string(at.dw, u, root, &v);
+			break;
+		case DW_AT_name:
+			v = silt_value_read(&c, u, t, attr);
+			if (!name->name) {
+				name->name = silt_value_string(at.dw, u, root, &v);
+				named = name->name;
+			}
+			break;
+		case DW_AT_abstract_origin:
+		case DW_AT_specification:
+			v = silt_value_read(&c, u, t, attr);
+			if (!silt_value_ref(at.dw, u, &v, next))
+				next->dw = NULL;
+			break;
+		default:
+			silt_form_skip(&c, attr->form, silt_unit_sizes(u));
+			break;
+		}
+	}
+	if (named) {
+		name->origin = at;
+		name->language = root->language;
+	}
+	return true;
+}
+
+struct silt_name silt_name_find(struct silt_dwarf *dw, uint64_t die)
+{
+	struct silt_ref at = {dw, die}, next;
+	struct silt_name name = {0};
+
+	for (int hop = 0; hop < MAX_HOPS && !(name.linkage && name.name); hop++) {
+		if (!read_names(at, &name, &next) || !next.dw)
+			break;
+		at = next;
+	}
+	return name;
+}
+
+static bool has_namespaces(uint16_t language)
+{
+	switch (language) {
+	case DW_LANG_C_plus_plus:
+	case DW_LANG_C_plus_plus_03:
+	case DW_LANG_C_plus_plus_11:
+	case DW_LANG_C_plus_plus_14:
+	case DW_LANG_D:
+	case DW_LANG_Rust:
+	case DW_LANG_Swift:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The entries around target, outermost first. Entries have no link upwards: walk down to it, past siblings that end
+ * before it. */
+static unsigned find_path(struct silt_ref target, const struct silt_unit *u, const struct silt_abbrevs *t,
+			  uint64_t path[MAX_DEPTH])
+{
+	struct silt_cursor c = silt_unit_cursor(target.dw, u, u->die);
+	const uint8_t *base = target.dw->sections[SILT_DW_INFO].data;
+	struct silt_form_sizes sizes = silt_unit_sizes(u);
+	unsigned depth = 0;
+
+	while (!c.bad && silt_cursor_left(&c)) {
+		uint64_t at = (uint64_t)(c.p - base), code, sibling = 0;
+		const struct silt_abbrev *a;
+
+		if (at >= target.offset)
+			return at == target.offset ? depth : 0;
+		code = silt_cursor_uleb(&c);
+		if (!code) {
+			if (depth)
+				depth--;
+			continue;
+		}
+		a = silt_abbrev_find(t, code);
+		if (!a)
+			return 0;
+		if (a->sibling_at >= 0) {
+			struct silt_cursor peek = c;
+
+			silt_cursor_skip(&peek, (uint64_t)a->sibling_at);
+			sibling = u->offset + silt_cursor_sized(&peek, a->sibling_size);
+		}
+		if (a->has_children && sibling > at && sibling <= target.offset) {
+			c.p = base + sibling;
+			continue;
+		}
+		silt_abbrev_skip(&c, t, a, sizes);
+		if (a->has_children) {
+			if (depth == MAX_DEPTH)
+				return 0;
+			path[depth++] = at;
+		}
+	}
+	return 0;
+}
+
+bool silt_name_qualify(const struct silt_name *name, char *buffer, size_t size)
+{
+	struct silt_unit *u = name->origin.dw ? silt_dwarf_unit_at(name->origin.dw, name->origin.offset) : NULL;
+	uint64_t path[MAX_DEPTH];
+	const struct silt_abbrevs *t;
+	unsigned depth;
+	size_t used = 0;
+
+	if (!u || !name->name || !has_namespaces(name->language) || !(t = silt_unit_abbrevs(name->origin.dw, u)))
+		return false;
+	depth = find_path(name->origin, u, t, path);
+	/* path[0] is the unit itself. */
+	for (unsigned i = 1; i < depth; i++) {
+		struct silt_name scope = {0};
+		struct silt_cursor c = silt_unit_cursor(name->origin.dw, u, path[i]);
+		const struct silt_abbrev *a;
+		struct silt_ref next;
+		int len;
+
+		t = silt_unit_abbrevs(name->origin.dw, u);
+		a = t ? silt_abbrev_find(t, silt_cursor_uleb(&c)) : NULL;
+		if (!a || (a->kind != SILT_ENTRY_SCOPE && a->kind != SILT_ENTRY_TYPE))
+			continue;
+		if (!read_names((struct silt_ref){name->origin.dw, path[i]}, &scope, &next))
+			return false;
+		len = snprintf(buffer + used, size - used, "%s::", scope.name ? scope.name : "(anonymous namespace)");
+		if (len < 0 || (size_t)len >= size - used)
+			return false;
+		used += (size_t)len;
+	}
+	return used && (size_t)snprintf(buffer + used, size - used, "%s", name->name) < size - used;
+}

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: MIT */
+/* Children that parse: started, listened to, timed, and survived. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/reader.h"
+#include "base/writer.h"
+#include "symbols/sandbox.h"
+#include "symbols/symbols_internal.h"
+#include "symbols/wire.h"
+#include "symbols/worker.h"
+
+enum {
+	DEFAULT_TIMEOUT = 60, /* seconds for one child: the largest programs take a few */
+	MAX_JOBS = 64,
+	READ_BYTES = 1 << 16,
+	/* What a child may say in all: far above what names take, far below what would hurt. */
+	OUTPUT_BASE = 16 << 20,
+	OUTPUT_PER_ADDRESS = 4096,
+	SPLIT_ADDRESSES = 1024, /* a module is shared out among children in parts of at least this many addresses */
+};
+#define DEFAULT_MEMORY (2ull << 30) /* the compressed debug information of the largest programs fits */
+
+enum outcome {
+	OUTCOME_RUNNING,
+	OUTCOME_COMPLETE,
+	OUTCOME_TIMEOUT,
+	OUTCOME_NONSENSE, /* what it said makes no sense */
+	OUTCOME_ENDED,    /* end of output without the end mark */
+};
+
+struct task {
+	uint32_t module;
+	const uint64_t *pcs;
+	struct silt_answer *answers;
+	size_t count;
+	bool no_dwarf;
+	pid_t pid;
+	int fd; /* -1: not running */
+	uint64_t deadline_ms;
+	uint64_t received;
+	struct silt_writer in;      /* bytes not yet understood */
+	SILT_VEC(const char *) strings;
+	enum outcome outcome;
+};
+
+struct pool {
+	struct silt_symbols *sy;
+	SILT_VEC(struct task) tasks;
+	size_t next; /* the first task not started */
+	unsigned running, jobs, timeout;
+};
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* In the child. Whatever handlers the program has are not for us. */
+static void reset_signals(void)
+{
+	sigset_t none;
+
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void __attribute__((noreturn)) run_child(const struct pool *p, const struct task *t, int fd)
+{
+	const struct silt_symbols_options *o = &p->sy->options;
+	const struct silt_symbols_module *m = &p->sy->modules.items[t->module];
+	struct silt_job job = {
+		.query = {.path = m->path, .build_id = m->build_id, .build_id_len = m->build_id_len, .sysroot = o->sysroot,
+			  .debug_dirs = o->debug_dirs, .debug_dir_count = o->debug_dir_count},
+		.pcs = t->pcs,
+		.count = t->count,
+		.no_inlines = o->no_inlines,
+		.no_dwarf = t->no_dwarf,
+		.attempts = !m->attempts.count,
+		.demangle = o->demangle,
+	};
+
+	reset_signals();
+	silt_sandbox_enter(fd, o->max_memory ? o->max_memory : DEFAULT_MEMORY, p->timeout + 1);
+	_exit(silt_worker_run(&job, fd) ? 0 : 1);
+}
+
+static int start_task(struct pool *p, struct task *t, struct silt_error *err)
+{
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC))
+		return silt_error_os(err, errno, "cannot make a pipe for reading symbols");
+	t->pid = fork();
+	if (t->pid < 0) {
+		int e = errno;
+
+		close(fds[0]);
+		close(fds[1]);
+		return silt_error_os(err, e, "cannot start a process for reading symbols");
+	}
+	if (t->pid == 0)
+		run_child(p, t, fds[1]);
+	close(fds[1]);
+	t->fd = fds[0];
+	t->outcome = OUTCOME_RUNNING;
+	t->received = 0;
+	t->deadline_ms = now_ms() + (uint64_t)p->timeout * 1000;
+	p->running++;
+	return SILT_OK;
+}
+
+static const char *string_number(const struct task *t, uint64_t number, bool *good)
+{
+	if (number > t->strings.count)
+		*good = false;
+	return number && *good ? t->strings.items[number - 1] : NULL;
+}
+
+static bool read_answer(struct pool *p, struct task *t, struct silt_reader *r)
+{
+	uint64_t index = silt_reader_varint(r), count = silt_reader_varint(r);
+	struct silt_symbol_frame *frames;
+	bool good = true;
+
+	if (!silt_reader_ok(r) || index >= t->count || !count || count > SILT_WIRE_MAX_FRAMES || t->answers[index].count)
+		return false;
+	frames = silt_arena_array(p->sy->arena, count, sizeof(*frames));
+	if (!frames)
+		return false;
+	for (size_t i = 0; i < count; i++) {
+		struct silt_symbol_frame *f = &frames[i];
+
+		f->function = string_number(t, silt_reader_varint(r), &good);
+		f->linkage = string_number(t, silt_reader_varint(r), &good);
+		f->file = string_number(t, silt_reader_varint(r), &good);
+		f->line = silt_reader_varint32(r);
+		f->column = silt_reader_varint32(r);
+		f->function_start = silt_reader_varint(r);
+		f->inlined = i + 1 < count;
+	}
+	for (size_t i = 0; i + 1 < count; i++)
+		frames[i].function_start = frames[count - 1].function_start;
+	if (!silt_reader_ok(r) || silt_reader_left(r) || !good)
+		return false;
+	t->answers[index] = (struct silt_answer){frames, count};
+	return true;
+}
+
+static const char *read_text(struct pool *p, struct silt_reader *r)
+{
+	size_t n = silt_reader_left(r);
+	const char *text = (const char *)silt_reader_bytes(r, n);
+	uint32_t id;
+
+	if (!text || memchr(text, '\0', n) || n > SILT_WIRE_MAX_STRING)
+		return NULL;
+	id = silt_intern_add_bytes(p->sy->strings, text, n);
+	return silt_intern_text(p->sy->strings, id);
+}
+
+/* One record; false when a sane child would not say it. */
+static bool read_record(struct pool *p, struct task *t, struct silt_reader *r)
+{
+	struct silt_symbols_module *m = &p->sy->modules.items[t->module];
+	uint8_t type = silt_reader_u8(r), kind;
+	const char *text;
+
+	switch (type) {
+	case SILT_WIRE_ANSWER:
+		return read_answer(p, t, r);
+	case SILT_WIRE_STRING:
+		text = read_text(p, r);
+		return text && silt_vec_push(&t->strings, text);
+	case SILT_WIRE_WARNING:
+		text = read_text(p, r);
+		m->failed = true;
+		return text && silt_symbols_warn(p->sy, NULL, "%s", text) == SILT_OK;
+	case SILT_WIRE_ATTEMPT:
+		text = read_text(p, r);
+		return text && silt_vec_push(&m->attempts, text);
+	case SILT_WIRE_SOURCE:
+		kind = silt_reader_u8(r);
+		text = read_text(p, r);
+		m->sources |= kind;
+		if (kind == SILT_SOURCE_DWARF)
+			m->dwarf_path = text;
+		return text;
+	case SILT_WIRE_END:
+		t->outcome = OUTCOME_COMPLETE;
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Takes the complete records out of the buffer. */
+static bool read_records(struct pool *p, struct task *t)
+{
+	size_t at = 0;
+
+	while (t->outcome == OUTCOME_RUNNING && t->in.size - at >= 4) {
+		struct silt_reader r;
+		uint32_t length;
+
+		memcpy(&length, t->in.data + at, sizeof(length));
+		if (length > SILT_WIRE_MAX_RECORD)
+			return false;
+		if (t->in.size - at - 4 < length)
+			break;
+		silt_reader_init(&r, t->in.data + at + 4, length, "symbols", 0);
+		if (!read_record(p, t, &r))
+			return false;
+		at += 4 + (size_t)length;
+	}
+	memmove(t->in.data, t->in.data + at, t->in.size - at);
+	t->in.size -= at;
+	return true;
+}
+
+static void listen_to(struct pool *p, struct task *t)
+{
+	uint8_t *room = silt_writer_reserve(&t->in, READ_BYTES);
+	ssize_t n = room ? read(t->fd, room, READ_BYTES) : -1;
+
+	if (n < 0 && (errno == EINTR || errno == EAGAIN) && room)
+		return;
+	if (n <= 0) {
+		t->outcome = OUTCOME_ENDED;
+		return;
+	}
+	t->in.size += (size_t)n;
+	t->received += (uint64_t)n;
+	if (t->received > OUTPUT_BASE + (uint64_t)OUTPUT_PER_ADDRESS * t->count || !read_records(p, t))
+		t->outcome = OUTCOME_NONSENSE;
+}
+
+/* A child that crashed may have said anything before: none of it is used. */
+static void forget_answers(struct task *t)
+{
+	for (size_t i = 0; i < t->count; i++)
+		t->answers[i] = (struct silt_answer){NULL, 0};
+}
+
+static int warn_of_death(struct pool *p, const struct task *t, int status, struct silt_error *err)
+{
+	const char *path = p->sy->modules.items[t->module].path;
+	const char *rest = t->no_dwarf ? "it is shown by offsets" : "only its symbol table is used";
+
+	if (t->outcome == OUTCOME_TIMEOUT || (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU))
+		return silt_symbols_warn(p->sy, err, "%s: reading its symbols took more than %u seconds: some names are missing",
+					 path, p->timeout);
+	if (WIFSIGNALED(status))
+		return silt_symbols_warn(p->sy, err, "%s: the parser crashed on its debug information (%s), so %s", path,
+					 strsignal(WTERMSIG(status)), rest);
+	return silt_symbols_warn(p->sy, err, "%s: reading its debug information failed, so %s", path, rest);
+}
+
+static int finish_task(struct pool *p, struct task *t, struct silt_error *err)
+{
+	bool killed = t->outcome != OUTCOME_ENDED && t->outcome != OUTCOME_COMPLETE;
+	int status = 0, r;
+
+	if (killed)
+		kill(t->pid, SIGKILL);
+	close(t->fd);
+	while (waitpid(t->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	t->fd = -1;
+	p->running--;
+	silt_writer_deinit(&t->in);
+	silt_vec_free(&t->strings);
+	if (t->outcome == OUTCOME_COMPLETE)
+		return SILT_OK;
+	p->sy->modules.items[t->module].failed = true;
+	if (t->outcome != OUTCOME_TIMEOUT)
+		forget_answers(t);
+	r = warn_of_death(p, t, status, err);
+	if (r || t->no_dwarf || t->outcome == OUTCOME_TIMEOUT)
+		return r;
+	t->no_dwarf = true;
+	return start_task(p, t, err);
+}
+
+/* Waits until a child says something or its time is over. */
+static int wait_once(struct pool *p, struct silt_error *err)
+{
+	struct pollfd fds[MAX_JOBS];
+	struct task *of[MAX_JOBS];
+	uint64_t now = now_ms(), wait = UINT64_MAX;
+	nfds_t n = 0;
+
+	for (size_t i = 0; i < p->next && n < MAX_JOBS; i++) {
+		struct task *t = &p->tasks.items[i];
+		uint64_t left = t->deadline_ms > now ? t->deadline_ms - now : 0;
+
+		if (t->fd < 0)
+			continue;
+		if (left < wait)
+			wait = left;
+		of[n] = t;
+		fds[n++] = (struct pollfd){.fd = t->fd, .events = POLLIN};
+	}
+	if (poll(fds, n, (int)(wait > 60000 ? 60000 : wait)) < 0 && errno != EINTR)
+		return silt_error_os(err, errno, "cannot wait for the processes that read symbols");
+	now = now_ms();
+	for (nfds_t i = 0; i < n; i++) {
+		int r = SILT_OK;
+
+		if (fds[i].revents)
+			listen_to(p, of[i]);
+		if (of[i]->outcome == OUTCOME_RUNNING && now >= of[i]->deadline_ms)
+			of[i]->outcome = OUTCOME_TIMEOUT;
+		if (of[i]->outcome != OUTCOME_RUNNING)
+			r = finish_task(p, of[i], err);
+		if (r)
+			return r;
+	}
+	return SILT_OK;
+}
+
+static bool add_tasks(struct pool *p, const struct silt_pool_work *w)
+{
+	size_t parts = w->count / SPLIT_ADDRESSES;
+
+	if (parts > p->jobs)
+		parts = p->jobs;
+	if (!parts)
+		parts = 1;
+	for (size_t i = 0; i < parts; i++) {
+		size_t first = w->count * i / parts, end = w->count * (i + 1) / parts;
+		struct task t = {.module = w->module, .pcs = w->pcs + first, .answers = w->answers + first,
+				 .count = end - first, .fd = -1};
+
+		if (!silt_vec_push(&p->tasks, t))
+			return false;
+	}
+	return true;
+}
+
+/* Long ones first, so that the last child to end is a short one. */
+static int compare_tasks(const void *a, const void *b)
+{
+	const struct task *x = a, *y = b;
+
+	return x->count > y->count ? -1 : x->count < y->count;
+}
+
+int silt_pool_run(struct silt_symbols *sy, const struct silt_pool_work *work, size_t count, struct silt_error *err)
+{
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	struct pool p = {.sy = sy, .timeout = sy->options.timeout_seconds ? sy->options.timeout_seconds : DEFAULT_TIMEOUT};
+	int r = SILT_OK;
+
+	p.jobs = sy->options.jobs ? sy->options.jobs : processors > 0 ? (unsigned)processors : 1;
+	if (p.jobs > MAX_JOBS)
+		p.jobs = MAX_JOBS;
+	for (size_t i = 0; i < count && !r; i++)
+		if (!add_tasks(&p, &work[i]))
+			r = silt_error_set(err, SILT_E_NOMEM, "out of memory while reading symbols");
+	qsort(p.tasks.items, p.tasks.count, sizeof(*p.tasks.items), compare_tasks);
+	while (!r && (p.next < p.tasks.count || p.running)) {
+		while (!r && p.next < p.tasks.count && p.running < p.jobs)
+			r = start_task(&p, &p.tasks.items[p.next++], err);
+		if (!r)
+			r = wait_once(&p, err);
+	}
+	for (size_t i = 0; i < p.next; i++) {
+		struct task *t = &p.tasks.items[i];
+
+		if (t->fd < 0)
+			continue;
+		kill(t->pid, SIGKILL);
+		close(t->fd);
+		waitpid(t->pid, NULL, 0);
+		silt_writer_deinit(&t->in);
+		silt_vec_free(&t->strings);
+	}
+	silt_vec_free(&p.tasks);
+	return r;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/** What struct silt_symbols holds, for symbols.c (the interface) and pool.c (the children). */
+#ifndef SILT_SYMBOLS_SYMBOLS_INTERNAL_H
+#define SILT_SYMBOLS_SYMBOLS_INTERNAL_H
+
+#include "base/arena.h"
+#include "base/hash.h"
+#include "base/vec.h"
+#include "symbols/symbols.h"
+
+struct silt_answer {
+	const struct silt_symbol_frame *frames;
+	size_t count;
+};
+
+struct silt_symbols_module {
+	const char *path;
+	uint8_t build_id[64];
+	size_t build_id_len;
+	SILT_VEC(uint64_t) pending;    /* asked since the last resolve, unsorted */
+	SILT_VEC(uint64_t) pcs;        /* resolved, sorted */
+	SILT_VEC(struct silt_answer) answers; /* beside pcs */
+	unsigned sources;
+	const char *dwarf_path;
+	SILT_VEC(const char *) attempts;
+	bool failed; /* a child died of it, or the files were not found: there is a warning already */
+};
+
+struct silt_symbols {
+	struct silt_symbols_options options; /* strings are copies */
+	struct silt_arena *arena;
+	struct silt_intern *strings;
+	struct silt_intern *module_keys; /* path, NUL, build-id */
+	SILT_VEC(struct silt_symbols_module) modules;
+	SILT_VEC(const char *) warnings;
+};
+
+/** Adds a warning unless it is there already. */
+int silt_symbols_warn(struct silt_symbols *sy, struct silt_error *err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/** Addresses of one module, sorted and distinct, and where their answers go. */
+struct silt_pool_work {
+	uint32_t module;
+	const uint64_t *pcs;
+	struct silt_answer *answers;
+	size_t count;
+};
+/** Runs children over all work (pool.c). */
+int silt_pool_run(struct silt_symbols *sy, const struct silt_pool_work *work, size_t count, struct silt_error *err);
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/** A parsing child's work: one module, some of its addresses. */
+#ifndef SILT_SYMBOLS_WORKER_H
+#define SILT_SYMBOLS_WORKER_H
+
+#include "symbols/debug_files.h"
+#include "symbols/symbols.h"
+
+struct silt_job {
+	struct silt_file_query query;
+	const uint64_t *pcs; /* sorted, distinct */
+	size_t count;
+	bool no_inlines;
+	bool no_dwarf;       /* symbol tables only: the DWARF killed a child before */
+	bool attempts;       /* report the search for files */
+	enum silt_demangle demangle;
+};
+
+/** Answers to fd in the form of wire.h. Returns false when it could not say all (memory, pipe). */
+bool silt_worker_run(const struct silt_job *job, int fd);
+
+#endif
