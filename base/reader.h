@@ -50,7 +50,7 @@ static inline const uint8_t *silt_reader_bytes(struct silt_reader *r, uint64_t n
 {
 	const uint8_t *p = r->pos;
 
-	if (n > silt_reader_left(r)) {
+	if (r->failure || n > (size_t)(r->end - r->pos)) {
 		silt_reader_fail(r, "more bytes than are left");
 		return NULL;
 	}
