@@ -339,9 +339,12 @@ bool cfi_expr_eval(const uint8_t *expr, uint32_t len, const uint64_t *cfa, const
 
 bool cfi_expr_is_breg(const uint8_t *expr, uint32_t len, unsigned reg, bool with_deref, int64_t *ret_offset)
 {
-	struct cfi_cursor c = { expr, expr + len, expr == 0 };
+	struct cfi_cursor c = { expr, expr, false };
 	int64_t offset;
 
+	if (len == 0) /* also a row without an expression, whose pointer is NULL */
+		return false;
+	c.end += len;
 	if (cfi_cursor_uint(&c, 1) != DW_OP_breg0 + reg)
 		return false;
 	offset = cfi_cursor_sleb(&c);
