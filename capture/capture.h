@@ -49,6 +49,9 @@ void silt_copy_destroy(struct silt_copy *c);
 /** Tells what the copy cannot know about a process that has ended. NULL leaves exe and argv as they are; ending NULL:
  *  still running. */
 void silt_copy_set_process(struct silt_copy *c, const char *exe, const char *argv, const char *ending);
+/** A path and arguments for a main program that ended before anybody looked at it. They are taken only when the file's
+ *  build-id is that of the main module in the database. */
+void silt_copy_guess_program(struct silt_copy *c, const char *path, const char *argv);
 /** A sentence that every report of it repeats. */
 void silt_copy_set_note(struct silt_copy *c, const char *note);
 /** How the capture was made; a literal. */

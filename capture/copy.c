@@ -38,6 +38,8 @@ void silt_copy_destroy(struct silt_copy *c)
 	free(c->extents.list);
 	free(c->threads);
 	free(c->argv);
+	free(c->guess_path);
+	free(c->guess_argv);
 	free(c);
 }
 
@@ -50,6 +52,14 @@ void silt_copy_set_process(struct silt_copy *c, const char *exe, const char *arg
 		c->argv = strdup(argv);
 	}
 	snprintf(c->ending, sizeof(c->ending), "%s", ending ? ending : "");
+}
+
+void silt_copy_guess_program(struct silt_copy *c, const char *path, const char *argv)
+{
+	free(c->guess_path);
+	free(c->guess_argv);
+	c->guess_path = path ? strdup(path) : NULL;
+	c->guess_argv = argv ? strdup(argv) : NULL;
 }
 
 void silt_copy_set_note(struct silt_copy *c, const char *note)

@@ -27,8 +27,8 @@ static int decode_process(struct silt_decode *d, struct silt_error *err)
 
 	p->pid = d->db ? d->db->pid : c->status.pid;
 	p->parent_pid = c->status.parent_pid ? c->status.parent_pid : d->db ? d->db->parent_pid : 0;
-	p->exe = silt_snapshot_string(d->s, c->exe);
-	p->argv = silt_snapshot_string(d->s, c->argv ? c->argv : "");
+	p->exe = silt_snapshot_string(d->s, d->exe);
+	p->argv = silt_snapshot_string(d->s, d->argv);
 	if (!uname(&un)) {
 		snprintf(text, sizeof(text), "%s %s %s", un.sysname, un.release, un.machine);
 		p->host = silt_snapshot_string(d->s, un.nodename);
@@ -300,6 +300,7 @@ static int decode_database(struct silt_decode *d, const struct silt_db_run *run,
 
 static void decode_deinit(struct silt_decode *d)
 {
+	free(d->kinds);
 	free(d->sums);
 	free(d->estimates);
 	free(d->context_out);
@@ -323,6 +324,8 @@ int silt_copy_decode(const struct silt_copy *c, const struct silt_db_run *run, b
 	d->copy = c;
 	d->bytes = c->bytes;
 	d->size = c->size;
+	d->exe = c->exe;
+	d->argv = c->argv ? c->argv : "";
 	if (run)
 		d->options = run->options;
 	d->s = silt_snapshot_create();
@@ -331,11 +334,11 @@ int silt_copy_decode(const struct silt_copy *c, const struct silt_db_run *run, b
 	if (!rc && d->bytes)
 		rc = check_head(d, err);
 	if (!rc)
+		rc = silt_decode_modules(d, err);
+	if (!rc)
 		rc = decode_process(d, err);
 	if (!rc)
 		rc = decode_regions(d, err);
-	if (!rc)
-		rc = silt_decode_modules(d, err);
 	if (!rc)
 		rc = silt_decode_threads(d, err);
 	if (!rc && d->db)

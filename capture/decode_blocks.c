@@ -6,6 +6,7 @@
 
 #include "capture/decode_internal.h"
 
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define PAGE_SLOTS 512u /* addresses a page's entries can name: 4096 / 8 */
 
 struct extra { /* a block from outside the page directory */
@@ -17,8 +18,11 @@ struct extra { /* a block from outside the page directory */
 
 struct walk {
 	struct silt_decode *d;
-	struct extra *extras; /* sorted */
-	uint32_t extra_count, extra_next;
+	SILT_VEC(struct extra) extras; /* sorted */
+	size_t extra_next;
+	const struct silt_db_side *side; /* NULL: none */
+	bool only_pools;                 /* first of two walks: pool blocks are gathered as extras */
+	bool no_memory;
 	uint64_t slots[PAGE_SLOTS]; /* entries of the page at hand by their offset; valid where `present` says so */
 	uint64_t present[PAGE_SLOTS / 64];
 	uint64_t count, capacity;
@@ -36,44 +40,63 @@ static int compare_extras(const void *a, const void *b)
 	return (int)y->heap - (int)x->heap; /* heap first: it may hold the size of an entry */
 }
 
-static bool context_is_heap(struct silt_decode *d, uint32_t context)
+static uint32_t context_kind(const struct silt_decode *d, uint32_t context)
 {
-	const struct silt_db_context *c;
-
-	if (!context || context >= d->context_count)
-		return true;
-	c = silt_decode_at(d, d->db->context_segs[context / SILT_DB_CONTEXT_SEG],
-			   SILT_DB_CONTEXT_SEG * sizeof(struct silt_db_context));
-	return !c || SILT_DB_CONTEXT_KIND(c[context % SILT_DB_CONTEXT_SEG].flags) == SILT_KIND_HEAP;
+	return context < d->context_count ? d->kinds[context] : SILT_KIND_HEAP;
 }
 
-static void add_extra(struct walk *w, silt_addr addr, uint64_t size, uint32_t context)
+static bool add_extra(struct walk *w, silt_addr addr, uint64_t size, uint32_t context)
 {
-	w->extras[w->extra_count++] = (struct extra){ addr, size, context, context_is_heap(w->d, context) };
+	struct extra x = { addr, size, context, context_kind(w->d, context) == SILT_KIND_HEAP };
+
+	return silt_vec_push(&w->extras, x);
+}
+
+/* A pool block in the live table stands under another address than its own. When it is huge, the side table holds its size
+ * under that address too. */
+static void add_pool(struct walk *w, silt_addr addr, uint64_t size, uint32_t context)
+{
+	bool huge = size == SILT_DB_SIZE_HUGE;
+
+	for (uint32_t i = 0; huge && w->side && i < SILT_DB_SIDE_ENTRIES; i++) {
+		if (w->side[i].key != addr)
+			continue;
+		size = w->side[i].size;
+		huge = false;
+	}
+	if (huge)
+		w->d->unknown_sizes++;
+	w->no_memory |= !add_extra(w, addr ^ SILT_DB_POOL_BIT, size, context);
+}
+
+/* True for the side table's record of a huge pool block, which add_pool has used. */
+static bool is_pool_size(const struct silt_decode *d, const struct silt_db_side *s)
+{
+	return !s->reserved && !(s->key & 7) && s->size >= SILT_DB_SIZE_HUGE &&
+	       context_kind(d, s->context) == SILT_KIND_POOL;
 }
 
 /* The side table, and blocks that a realloc in flight has set aside. */
-static int collect_extras(struct walk *w, struct silt_error *err)
+static bool collect_side(struct walk *w)
 {
 	struct silt_decode *d = w->d;
-	const struct silt_db_side *side = NULL;
 	const struct silt_db_thread *threads = NULL;
+	bool ok = true;
 
 	if (d->db->side_ref)
-		side = silt_decode_at(d, d->db->side_ref, SILT_DB_SIDE_ENTRIES * sizeof(*side));
+		w->side = silt_decode_at(d, d->db->side_ref, SILT_DB_SIDE_ENTRIES * sizeof(*w->side));
 	if (d->db->thread_ref && d->thread_count)
 		threads = silt_decode_at(d, d->db->thread_ref, d->thread_count * sizeof(*threads));
-	w->extras = calloc(SILT_DB_SIDE_ENTRIES + d->thread_count + 1, sizeof(*w->extras));
-	if (!w->extras)
-		return silt_error_set(err, SILT_E_NOMEM, "out of memory for the side table");
-	for (uint32_t i = 0; side && i < SILT_DB_SIDE_ENTRIES; i++)
-		if (side[i].key > 1 && !(side[i].key & SILT_DB_SIDE_BUSY))
-			add_extra(w, side[i].key, side[i].size, side[i].context);
-	for (uint32_t i = 0; threads && i < d->thread_count; i++)
+	for (uint32_t i = 0; w->side && ok && i < SILT_DB_SIDE_ENTRIES; i++) {
+		const struct silt_db_side *s = &w->side[i];
+
+		if (s->key > 1 && !(s->key & SILT_DB_SIDE_BUSY) && !is_pool_size(d, s))
+			ok = add_extra(w, s->key, s->size, s->context);
+	}
+	for (uint32_t i = 0; threads && ok && i < d->thread_count; i++)
 		if (threads[i].aside_context && threads[i].aside_addr > 1)
-			add_extra(w, threads[i].aside_addr, threads[i].aside_size, threads[i].aside_context);
-	qsort(w->extras, w->extra_count, sizeof(*w->extras), compare_extras);
-	return 0;
+			ok = add_extra(w, threads[i].aside_addr, threads[i].aside_size, threads[i].aside_context);
+	return ok;
 }
 
 static void emit(struct walk *w, silt_addr addr, uint64_t size, uint32_t context)
@@ -103,8 +126,8 @@ static void emit(struct walk *w, silt_addr addr, uint64_t size, uint32_t context
 
 static void emit_extras_below(struct walk *w, silt_addr addr)
 {
-	while (w->extra_next < w->extra_count && w->extras[w->extra_next].addr < addr) {
-		const struct extra *x = &w->extras[w->extra_next++];
+	while (w->extra_next < w->extras.count && w->extras.items[w->extra_next].addr < addr) {
+		const struct extra *x = &w->extras.items[w->extra_next++];
 
 		emit(w, x->addr, x->size, x->context);
 	}
@@ -114,9 +137,9 @@ static void emit_extras_below(struct walk *w, silt_addr addr)
  * (its size when huge, or a realloc just finishing); a mapping or a pool block is a block of its own. */
 static uint64_t meet_extra(struct walk *w, silt_addr addr, uint64_t size, bool huge)
 {
-	const struct extra *x = &w->extras[w->extra_next];
+	const struct extra *x = &w->extras.items[w->extra_next];
 
-	while (w->extra_next < w->extra_count && x->addr == addr && x->heap) {
+	while (w->extra_next < w->extras.count && x->addr == addr && x->heap) {
 		if (huge)
 			size = x->size;
 		else
@@ -136,7 +159,15 @@ static inline void emit_entry(struct walk *w, silt_addr page, uint64_t entry)
 	uint64_t size = SILT_DB_ENTRY_SIZE(entry);
 	bool huge = size == SILT_DB_SIZE_HUGE;
 
-	if (w->extra_next < w->extra_count && w->extras[w->extra_next].addr <= addr) {
+	if (UNLIKELY(w->d->has_pools)) {
+		bool pool = context_kind(w->d, SILT_DB_ENTRY_CONTEXT(entry)) == SILT_KIND_POOL;
+
+		if (pool && w->only_pools)
+			add_pool(w, addr, size, SILT_DB_ENTRY_CONTEXT(entry));
+		if (pool || w->only_pools)
+			return;
+	}
+	if (w->extra_next < w->extras.count && w->extras.items[w->extra_next].addr <= addr) {
 		emit_extras_below(w, addr);
 		size = meet_extra(w, addr, size, huge);
 	} else if (huge) {
@@ -219,8 +250,29 @@ static int walk_root(struct walk *w, struct silt_error *err)
 		if (leaf)
 			rc = walk_leaf(w, (silt_addr)i << 30, leaf, err);
 	}
-	if (!rc)
-		emit_extras_below(w, UINT64_MAX);
+	return rc;
+}
+
+/* Everything that is a block but not where its address would put it. */
+static int collect_extras(struct walk *w, struct silt_error *err)
+{
+	struct silt_decode *d = w->d;
+	uint64_t budget = d->budget, duplicates = d->duplicates, bad_refs = d->bad_refs;
+	bool ok = collect_side(w);
+	int rc = 0;
+
+	if (ok && d->has_pools) {
+		w->only_pools = true;
+		rc = walk_root(w, err);
+		w->only_pools = false;
+		d->budget = budget;
+		d->duplicates = duplicates;
+		d->bad_refs = bad_refs;
+	}
+	if (!ok || w->no_memory)
+		return silt_error_set(err, SILT_E_NOMEM, "out of memory for the side table");
+	if (w->extras.count)
+		qsort(w->extras.items, w->extras.count, sizeof(*w->extras.items), compare_extras);
 	return rc;
 }
 
@@ -260,7 +312,7 @@ int silt_decode_blocks(struct silt_decode *d, bool with_blocks, struct silt_erro
 	w->d = d;
 	rc = collect_extras(w, err);
 	if (!rc && with_blocks) {
-		w->capacity = count_entries(d) + w->extra_count;
+		w->capacity = count_entries(d) + w->extras.count;
 		w->addr = silt_snapshot_array(d->s, w->capacity, sizeof(*w->addr));
 		w->size = silt_snapshot_array(d->s, w->capacity, sizeof(*w->size));
 		w->context = silt_snapshot_array(d->s, w->capacity, sizeof(*w->context));
@@ -270,6 +322,8 @@ int silt_decode_blocks(struct silt_decode *d, bool with_blocks, struct silt_erro
 	}
 	if (!rc)
 		rc = walk_root(w, err);
+	if (!rc)
+		emit_extras_below(w, UINT64_MAX);
 	if (!rc && with_blocks) {
 		d->s->blocks.count = w->count < w->capacity ? w->count : w->capacity;
 		d->s->blocks.addr = w->addr;
@@ -277,7 +331,7 @@ int silt_decode_blocks(struct silt_decode *d, bool with_blocks, struct silt_erro
 		d->s->blocks.context = w->context;
 	}
 	d->s->has_blocks = with_blocks;
-	free(w->extras);
+	silt_vec_free(&w->extras);
 	free(w);
 	return rc;
 }

@@ -50,10 +50,11 @@ int silt_decode_counts(struct silt_decode *d, struct silt_error *err)
 	const struct silt_db_thread *threads = NULL;
 	uint64_t budget = d->size; /* caches do not overlap in a sound database */
 
+	d->kinds = calloc((size_t)d->context_count + 1, 1);
 	d->sums = calloc((size_t)d->context_count + 1, sizeof(*d->sums));
 	if (d->options.sample_bytes)
 		d->estimates = calloc((size_t)d->context_count + 1, sizeof(*d->estimates));
-	if (!d->sums || (d->options.sample_bytes && !d->estimates))
+	if (!d->kinds || !d->sums || (d->options.sample_bytes && !d->estimates))
 		return silt_error_set(err, SILT_E_NOMEM, "out of memory for %u contexts", d->context_count);
 	for (uint32_t i = 1; i < d->context_count; i++) {
 		const struct silt_db_context *c = db_context(d, i);
@@ -62,6 +63,9 @@ int silt_decode_counts(struct silt_decode *d, struct silt_error *err)
 			continue;
 		d->sums[i].alloc_count = c->alloc_count;
 		d->sums[i].alloc_bytes = c->alloc_bytes;
+		d->kinds[i] = SILT_DB_CONTEXT_KIND(c->flags) <= SILT_KIND_POOL ? SILT_DB_CONTEXT_KIND(c->flags) :
+										  SILT_KIND_HEAP;
+		d->has_pools |= d->kinds[i] == SILT_KIND_POOL;
 	}
 	if (d->db->thread_ref && d->thread_count)
 		threads = silt_decode_at(d, d->db->thread_ref, d->thread_count * sizeof(*threads));
@@ -192,9 +196,7 @@ static int add_context(struct silt_decode *d, struct keys *k, uint32_t i, struct
 			return rc;
 	}
 	out.epoch = c->epoch;
-	out.kind = SILT_DB_CONTEXT_KIND(c->flags);
-	if (out.kind > SILT_KIND_POOL)
-		out.kind = SILT_KIND_HEAP;
+	out.kind = d->kinds[i];
 	out.thread = c->thread && c->thread <= d->thread_count ? d->thread_out[c->thread - 1] : SILT_NONE;
 	d->context_out[i] = find_context(d, k, &out);
 	if (d->context_out[i] == SILT_NONE)

@@ -39,10 +39,13 @@ struct silt_decode {
 	uint64_t size;
 	const struct silt_db *db;
 	struct silt_db_options options;
+	const char *exe, *argv; /* "" unknown; borrowed from the copy */
 	struct silt_snapshot *s;
 	uint64_t budget; /* bytes of the live table that may still be walked */
 
 	uint32_t node_count, context_count, thread_count;
+	uint8_t *kinds;                         /* of the contexts: context_count + 1 */
+	bool has_pools;                         /* some context is of kind pool */
 	struct silt_decode_sums *sums;          /* context_count + 1: the last one is for indices out of range */
 	struct silt_decode_estimate *estimates; /* the same, or NULL when not sampling */
 	uint32_t *context_out;                  /* database context -> snapshot context */

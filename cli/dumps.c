@@ -47,8 +47,10 @@ static int write_job(struct silt_dumps *d, struct silt_dump_job *j, struct silt_
 
 	if (!j->copy) {
 		rc = silt_copy_create(silt_run_fd(d->run), (uint32_t)j->slot, &j->copy, err);
-		if (!rc)
+		if (!rc) {
 			silt_copy_set_process(j->copy, j->exe, j->argv, j->ending);
+			silt_copy_guess_program(j->copy, d->guess_path, d->guess_argv);
+		}
 	}
 	if (!rc)
 		rc = silt_copy_decode(j->copy, silt_run_page(d->run), true, &s, err);

@@ -35,7 +35,8 @@ struct launcher {
 	int broker_fd;
 	uint64_t next_dump_ns; /* CLOCK_MONOTONIC, 0: none */
 	unsigned dump_number;
-	bool tracked; /* the main program had a slot once */
+	char program[4096]; /* real path of what was started */
+	char *arguments;    /* its arguments joined, or NULL */
 	char output[4096];
 };
 
@@ -286,7 +287,6 @@ static void loop(struct launcher *l)
 		if (fds[1].revents && read(l->wake_fd, &drained, sizeof(drained)) < 0)
 			continue;
 		silt_images_scan(&l->images);
-		l->tracked |= silt_images_find(&l->images, l->child) >= 0;
 		serve_marks(l);
 		if (fds[2].revents & POLLIN)
 			serve_broker(l);
@@ -329,6 +329,19 @@ static void say_result(const struct launcher *l)
 		dprintf(STDERR_FILENO, "silt: wrote %u more dumps, the last one %s\n", d->written, d->last);
 }
 
+static char *join_arguments(char **argv)
+{
+	size_t size = 1, used = 0;
+	char *text;
+
+	for (char **a = argv; *a; a++)
+		size += strlen(*a) + 1;
+	text = malloc(size);
+	for (char **a = argv; text && *a; a++)
+		used += (size_t)snprintf(text + used, size - used, "%s%s", a == argv ? "" : " ", *a);
+	return text;
+}
+
 static int launcher_init(struct launcher *l, const struct silt_launch *launch, struct silt_error *err)
 {
 	int rc;
@@ -338,6 +351,9 @@ static int launcher_init(struct launcher *l, const struct silt_launch *launch, s
 	l->page = silt_run_page(launch->run);
 	l->dumps.run = launch->run;
 	l->dumps.quiet = launch->quiet;
+	l->arguments = join_arguments(launch->argv);
+	l->dumps.guess_argv = l->arguments;
+	l->dumps.guess_path = realpath(launch->program, l->program);
 	l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (l->wake_fd < 0)
 		return silt_error_os(err, errno, "cannot create an eventfd");
@@ -391,6 +407,7 @@ int silt_supervise(const struct silt_launch *launch)
 	last_dumps(&l);
 	say_result(&l);
 	silt_images_deinit(&l.images);
+	free(l.arguments);
 	if (WIFSIGNALED(l.status))
 		silt_signals_die(WTERMSIG(l.status));
 	if (WEXITSTATUS(l.status) == 0 && !l.dumps.main_written)

@@ -64,6 +64,7 @@ struct silt_dump_job {
 
 struct silt_dumps {
 	struct silt_run *run;
+	const char *guess_path, *guess_argv; /* the program that was started, for images nobody saw in time; borrowed */
 	bool quiet;
 	struct silt_dump_job *jobs;
 	unsigned count, running;
