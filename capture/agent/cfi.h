@@ -80,7 +80,9 @@ struct cfi_regs {
 	uint32_t known;       /* bit n: v[n] is known */
 };
 /** One step outward with all registers: replaces regs by the caller's. False: cannot (missing register, refused read,
- *  bad expression, stack pointer not growing). A caller pc of 0 or an undefined one: true with v[16] = 0. */
+ *  bad expression, stack pointer not growing; it need not grow in a signal frame, in a frame with a rule for rsp, or
+ *  where the CFA does not come from rsp and is a page or more below it: another stack). A caller's rsp or pc that cannot
+ *  be had fails, any other register merely becomes unknown. A caller pc of 0 or an undefined one: true with v[16] = 0. */
 bool cfi_step(const struct cfi_row *row, struct cfi_regs *regs, cfi_read_fn read, void *arg);
 
 #endif

@@ -10,17 +10,18 @@ static const uint8_t sigframe_offset[CFI_REGS] = {
 };
 
 /* DW_OP_breg7 N for each of them, N as two bytes SLEB128; and with a DW_OP_deref for the CFA. */
-#define AT_RSP(n) DW_OP_breg0 + CFI_RSP, ((n) & 0x7f) | 0x80, (n) >> 7
+#define AT_RSP(n) DW_OP_breg0 + CFI_RSP, ((n)&0x7f) | 0x80, (n) >> 7
 #define AT_RSP_LEN 3
 static const uint8_t sigframe_expr[] = {
-	AT_RSP(144), AT_RSP(136), AT_RSP(152), AT_RSP(128), AT_RSP(112), AT_RSP(104), AT_RSP(120), AT_RSP(160), AT_RSP(40),
-	AT_RSP(48),  AT_RSP(56),  AT_RSP(64),  AT_RSP(72),  AT_RSP(80),	 AT_RSP(88),  AT_RSP(96),  AT_RSP(168),
+	AT_RSP(144), AT_RSP(136), AT_RSP(152), AT_RSP(128), AT_RSP(112), AT_RSP(104),
+	AT_RSP(120), AT_RSP(160), AT_RSP(40),  AT_RSP(48),  AT_RSP(56),  AT_RSP(64),
+	AT_RSP(72),  AT_RSP(80),  AT_RSP(88),  AT_RSP(96),  AT_RSP(168),
 };
-static const uint8_t sigframe_cfa_expr[] = { AT_RSP(160), DW_OP_deref };
+static const uint8_t sigframe_cfa_expr[] = {AT_RSP(160), DW_OP_deref};
 
 /* mov $15 (rt_sigreturn) into eax or rax, syscall: byte for byte what debuggers and libgcc look for. */
-static const uint8_t trampoline_rax[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05 };
-static const uint8_t trampoline_eax[] = { 0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05 };
+static const uint8_t trampoline_rax[] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05};
+static const uint8_t trampoline_eax[] = {0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05};
 
 static void sigframe_fill(struct cfi_row *ret)
 {
@@ -51,7 +52,7 @@ static bool trampoline_row(const struct cfi_module *m, uint64_t pc, struct cfi_r
 {
 	/* Nobody calls a trampoline: its "return address" is its first instruction, and callers look up one less. Else
 	 * it was interrupted, before its first or its second instruction, the latter 5 or 7 bytes in. */
-	static const int8_t distance[] = { -1, 0, 5, 7 };
+	static const int8_t distance[] = {-1, 0, 5, 7};
 
 	for (unsigned i = 0; i < sizeof(distance); i++) {
 		uint64_t at = pc - (uint64_t)(int64_t)distance[i];
@@ -91,8 +92,8 @@ bool cfi_row_is_sigframe(const struct cfi_row *row)
 /* What follows the call of _dl_init in ld.so's start code, which no version of glibc describes: lea _dl_fini, %rdx;
  * mov %r13, %rsp; jmp *%r12 (sysdeps/x86_64/dl-machine.h). Constructors run at start end there: it is the outermost
  * frame of the process. The lea's distance is left open. */
-static const uint8_t loader_lea[] = { 0x48, 0x8d, 0x15 };
-static const uint8_t loader_jump[] = { 0x4c, 0x89, 0xec, 0x41, 0xff, 0xe4 };
+static const uint8_t loader_lea[] = {0x48, 0x8d, 0x15};
+static const uint8_t loader_jump[] = {0x4c, 0x89, 0xec, 0x41, 0xff, 0xe4};
 #define LOADER_LEA_LEN 7
 
 static bool loader_row(const struct cfi_module *m, uint64_t pc, struct cfi_row *ret)

@@ -4,7 +4,7 @@
 
 struct cfi_cursor cfi_cursor_at(const struct cfi_module *m, uint64_t addr)
 {
-	struct cfi_cursor c = { 0, 0, true };
+	struct cfi_cursor c = {0, 0, true};
 
 	if (addr >= m->lo && addr < m->hi) {
 		c.p = (const uint8_t *)(uintptr_t)addr;

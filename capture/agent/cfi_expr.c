@@ -339,7 +339,7 @@ bool cfi_expr_eval(const uint8_t *expr, uint32_t len, const uint64_t *cfa, const
 
 bool cfi_expr_is_breg(const uint8_t *expr, uint32_t len, unsigned reg, bool with_deref, int64_t *ret_offset)
 {
-	struct cfi_cursor c = { expr, expr, false };
+	struct cfi_cursor c = {expr, expr, false};
 	int64_t offset;
 
 	if (len == 0) /* also a row without an expression, whose pointer is NULL */

@@ -187,7 +187,7 @@ static bool table_search(struct cfi_cursor table, uint8_t encoding, uint64_t bas
 
 	while (lo < hi) {
 		uint64_t mid = lo + (hi - lo) / 2;
-		struct cfi_cursor c = { table.p + mid * 2 * size, table.end, false };
+		struct cfi_cursor c = {table.p + mid * 2 * size, table.end, false};
 
 		if (cfi_cursor_encoded(&c, encoding, base) <= pc)
 			lo = mid + 1;

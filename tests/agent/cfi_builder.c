@@ -127,8 +127,8 @@ size_t cfi_builder_cie(struct cfi_builder *b, unsigned version, const char *augm
 	return b->open;
 }
 
-size_t cfi_builder_fde(struct cfi_builder *b, size_t cie, const char *augmentation, uint8_t fde_encoding, uint64_t pc,
-		       uint64_t size)
+size_t cfi_builder_fde(struct cfi_builder *b, size_t cie, const char *augmentation, uint8_t fde_encoding,
+		       uint64_t pc, uint64_t size)
 {
 	b->open = b->n;
 	cfi_builder_uint(b, 0, 4);

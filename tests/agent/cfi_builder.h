@@ -29,8 +29,8 @@ void cfi_builder_encoded(struct cfi_builder *b, uint8_t encoding, uint64_t v, ui
  *  R, P, L, S, B and unknown ones (two bytes of data each). Returns its offset. */
 size_t cfi_builder_cie(struct cfi_builder *b, unsigned version, const char *augmentation, uint8_t fde_encoding);
 /** Opens an FDE of cie; the same way. */
-size_t cfi_builder_fde(struct cfi_builder *b, size_t cie, const char *augmentation, uint8_t fde_encoding, uint64_t pc,
-		       uint64_t size);
+size_t cfi_builder_fde(struct cfi_builder *b, size_t cie, const char *augmentation, uint8_t fde_encoding,
+		       uint64_t pc, uint64_t size);
 /** Pads the open entry with nops and sets its length. */
 void cfi_builder_end(struct cfi_builder *b);
 /** The CIE every compiler writes ("zR" pcrel sdata4; CFA rsp + 8, return address at CFA - 8), closed. */

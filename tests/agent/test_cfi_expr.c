@@ -12,7 +12,7 @@
 
 #define CFA 0x7000
 
-static uint64_t memory[4] = { 0x1122334455667788, 0x99aabbccddeeff00, 0x0123456789abcdef, 42 };
+static uint64_t memory[4] = {0x1122334455667788, 0x99aabbccddeeff00, 0x0123456789abcdef, 42};
 
 /* The words of `memory` are at 0x1000; they may also be read across their borders. */
 static bool memory_read(void *arg, uint64_t addr, uint64_t *ret)
@@ -35,11 +35,11 @@ static bool eval(const char *expr, size_t len, uint64_t *ret)
 	return cfi_expr_eval((const uint8_t *)expr, (uint32_t)len, &cfa, &regs, memory_read, NULL, ret);
 }
 
-#define GIVES(bytes, value)                                         \
-	do {                                                        \
-		uint64_t got = ~(uint64_t)(value);                  \
-		assert_true(eval(bytes, sizeof(bytes) - 1, &got));  \
-		assert_int_equal(got, (uint64_t)(value));           \
+#define GIVES(bytes, value)                                        \
+	do {                                                       \
+		uint64_t got = ~(uint64_t)(value);                 \
+		assert_true(eval(bytes, sizeof(bytes) - 1, &got)); \
+		assert_int_equal(got, (uint64_t)(value));          \
 	} while (0)
 #define FAILS(bytes)                                                \
 	do {                                                        \
@@ -97,10 +97,10 @@ static void test_stack(void **state)
 	GIVES("\x31\x32\x15\0", 2);
 	GIVES("\x31\x32\x16", 1);
 	GIVES("\x31\x32\x16\x1c", 1); /* 2 - 1 */
-	GIVES("\x31\x32\x33\x17", 2);	       /* 1 2 3 -> 3 1 2 */
+	GIVES("\x31\x32\x33\x17", 2); /* 1 2 3 -> 3 1 2 */
 	GIVES("\x31\x32\x33\x17\x13", 1);
 	GIVES("\x31\x32\x33\x17\x13\x13", 3);
-	FAILS("\x13");     /* nothing left to give */
+	FAILS("\x13"); /* nothing left to give */
 	FAILS("\x13\x13");
 	FAILS("\x13\x12");
 	FAILS("\x14");
@@ -170,9 +170,9 @@ static void test_jumps(void **state)
 	GIVES("\x35\x30\x28\x01\0\x36", 6);
 	/* 5 + 4 + 3 + 2 + 1: sum, n; while n: over += n--, kept as "sum n" */
 	GIVES("\x30\x35\x12\x17\x22\x16\x31\x1c\x12\x28\xf6\xff\x13", 15);
-	FAILS("\x2f\x01\0");	   /* behind the end */
-	FAILS("\x2f\xfc\xff");	   /* before the start */
-	FAILS("\x2f\xfd\xff");	   /* for ever */
+	FAILS("\x2f\x01\0");           /* behind the end */
+	FAILS("\x2f\xfc\xff");         /* before the start */
+	FAILS("\x2f\xfd\xff");         /* for ever */
 	FAILS("\x31\x12\x28\xfc\xff"); /* for ever, and growing */
 }
 
@@ -197,12 +197,12 @@ static void test_refused(void **state)
 {
 	/* xderef, reg0, regx, fbreg, piece, xderef_size, push_object_address, call2, form_tls_address,
 	 * call_frame_cfa, bit_piece, implicit_value, stack_value, entry_value, GNU_push_tls_address, unused ones */
-	static const uint8_t ops[] = { 0x18, 0x50, 0x6f, 0x90, 0x91, 0x93, 0x95, 0x97, 0x98, 0x9b, 0x9c,
-				       0x9d, 0x9e, 0x9f, 0xa3, 0xe0, 0xff, 0x00, 0x01, 0x02, 0x04, 0x07 };
+	static const uint8_t ops[] = {0x18, 0x50, 0x6f, 0x90, 0x91, 0x93, 0x95, 0x97, 0x98, 0x9b, 0x9c,
+				      0x9d, 0x9e, 0x9f, 0xa3, 0xe0, 0xff, 0x00, 0x01, 0x02, 0x04, 0x07};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(ops); i++) {
-		char expr[] = { 0x31, 0x32, (char)ops[i], 0, 0 };
+		char expr[] = {0x31, 0x32, (char)ops[i], 0, 0};
 		uint64_t got;
 
 		assert_false(eval(expr, sizeof(expr), &got));
@@ -212,9 +212,10 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_constants),   cmocka_unit_test(test_registers), cmocka_unit_test(test_stack),
-		cmocka_unit_test(test_arithmetic),  cmocka_unit_test(test_comparisons), cmocka_unit_test(test_jumps),
-		cmocka_unit_test(test_memory),	    cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_constants),   cmocka_unit_test(test_registers),
+		cmocka_unit_test(test_stack),       cmocka_unit_test(test_arithmetic),
+		cmocka_unit_test(test_comparisons), cmocka_unit_test(test_jumps),
+		cmocka_unit_test(test_memory),      cmocka_unit_test(test_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -72,7 +72,7 @@ static bool tables_cut(const struct cfi_image *image, struct tables *ret)
 
 static uint8_t byte_change(uint8_t old)
 {
-	static const uint8_t telling[] = { 0x00, 0x7f, 0x80, 0xff, 0x0a, 0x0b, 0x0f, 0x10, 0x16, 0x2f, 0x01, 0x9c };
+	static const uint8_t telling[] = {0x00, 0x7f, 0x80, 0xff, 0x0a, 0x0b, 0x0f, 0x10, 0x16, 0x2f, 0x01, 0x9c};
 
 	switch (random_below(4)) {
 	case 0:
@@ -156,7 +156,7 @@ static void cut_run(const struct tables *t)
 static bool file_run(const char *path, unsigned long rounds)
 {
 	struct cfi_image image;
-	struct tables t = { 0 };
+	struct tables t = {0};
 	unsigned long found = 0;
 	bool ok = true;
 

@@ -23,8 +23,8 @@
 #define ROWS_MAX 65536
 #define SHOW_MAX 20 /* differences printed per file */
 
-static const char *const reg_names[CFI_REGS] = { "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", "r8",
-						 "r9",	"r10", "r11", "r12", "r13", "r14", "r15", "ra" };
+static const char *const reg_names[CFI_REGS] = {"rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", "r8",
+						"r9",  "r10", "r11", "r12", "r13", "r14", "r15", "ra"};
 
 struct row {
 	uint64_t loc;
@@ -214,7 +214,7 @@ static void readelf_dump_check(struct check *k, FILE *dump)
 {
 	unsigned long long begin = 0, end = 0;
 	unsigned long at, cie;
-	int columns[CELLS] = { 0 };
+	int columns[CELLS] = {0};
 	unsigned column_count = 0;
 	bool in_fde = false, in_cie = false, in_eh_frame = false;
 	char line[1024];
@@ -232,8 +232,8 @@ static void readelf_dump_check(struct check *k, FILE *dump)
 			if (in_fde)
 				readelf_fde_check(k, begin, end);
 			row_count = 0;
-			in_fde = fde_line && sscanf(line, "%lx %*x %*x FDE cie=%lx pc=%llx..%llx", &at, &cie, &begin,
-						    &end) == 4;
+			in_fde = fde_line && sscanf(line, "%lx %*x %*x FDE cie=%lx pc=%llx..%llx", &at, &cie,
+						    &begin, &end) == 4;
 			in_cie = cie_line && sscanf(line, "%lx", &at) == 1;
 			if (in_fde)
 				cie_row_select(cie);
@@ -254,8 +254,8 @@ static void readelf_dump_check(struct check *k, FILE *dump)
 /* llvm-dwarfdump's names. */
 static const char *llvm_reg(unsigned reg)
 {
-	static const char *const names[CFI_REGS] = { "RAX", "RDX", "RCX", "RBX", "RSI", "RDI", "RBP", "RSP", "R8",
-						     "R9",  "R10", "R11", "R12", "R13", "R14", "R15", "RIP" };
+	static const char *const names[CFI_REGS] = {"RAX", "RDX", "RCX", "RBX", "RSI", "RDI", "RBP", "RSP", "R8",
+						    "R9",  "R10", "R11", "R12", "R13", "R14", "R15", "RIP"};
 
 	return reg < CFI_REGS ? names[reg] : "?";
 }
@@ -312,7 +312,8 @@ static void llvm_expr_print(FILE *out, const uint8_t *p, uint32_t len)
 		if (op >= 0x30 && op <= 0x4f)
 			fprintf(out, "DW_OP_lit%d", op - 0x30);
 		else if (op >= 0x70 && op <= 0x8f)
-			fprintf(out, "DW_OP_breg%d %s%+lld", op - 0x70, llvm_reg(op - 0x70u), (long long)leb_read(&p, true));
+			fprintf(out, "DW_OP_breg%d %s%+lld", op - 0x70, llvm_reg(op - 0x70u),
+				(long long)leb_read(&p, true));
 		else if (op == 0x23)
 			fprintf(out, "DW_OP_plus_uconst 0x%llx", (unsigned long long)leb_read(&p, false));
 		else
@@ -452,7 +453,7 @@ typedef void (*dump_check_fn)(struct check *k, FILE *dump);
 /* False when the file differs from what the tool says. */
 static bool file_check(const char *tool, const char *option, const char *path, dump_check_fn fn)
 {
-	struct check k = { .path = path };
+	struct check k = {.path = path};
 	char command[4096];
 	FILE *dump;
 
@@ -467,9 +468,11 @@ static bool file_check(const char *tool, const char *option, const char *path, d
 		pclose(dump);
 	}
 	cfi_image_unload(&k.image);
-	printf("%s %s: %lu FDEs, %lu rows looked up (%lu with expressions, %lu registers only), %lu in another FDE, "
-	       "%lu different\n", strrchr(tool, '/') ? strrchr(tool, '/') + 1 : tool, path, k.fdes, k.lookups,
-	       k.expressions, k.registers_only, k.other_fde, k.different);
+	printf("%s %s: %lu FDEs, %lu rows looked up (%lu with expressions, %lu registers only), %lu in another "
+	       "FDE, "
+	       "%lu different\n",
+	       strrchr(tool, '/') ? strrchr(tool, '/') + 1 : tool, path, k.fdes, k.lookups, k.expressions,
+	       k.registers_only, k.other_fde, k.different);
 	return k.different == 0 && k.other_fde == 0 && k.lookups > 0;
 }
 

@@ -21,7 +21,7 @@ static struct cfi_row row;
 /* Three functions of 16 bytes at 0, 16 and 48, whose CFA offsets are 16, 24 and 32. */
 static struct cfi_module three_functions(uint8_t ptr_encoding, uint8_t table_encoding, bool table)
 {
-	static const unsigned start[3] = { 0, 16, 48 };
+	static const unsigned start[3] = {0, 16, 48};
 	uint64_t pcs[3];
 	size_t fdes[3], cie;
 
@@ -42,8 +42,8 @@ static void three_functions_check(const struct cfi_module *m)
 	static const struct {
 		unsigned pc;
 		int offset; /* 0: nothing there */
-	} cases[] = { { 0, 16 }, { 15, 16 }, { 16, 24 }, { 31, 24 }, { 32, 0 }, { 47, 0 }, { 48, 32 }, { 63, 32 },
-		      { 64, 0 }, { 1000, 0 } };
+	} cases[] = {{0, 16}, {15, 16}, {16, 24}, {31, 24}, {32, 0},
+		     {47, 0}, {48, 32}, {63, 32}, {64, 0},  {1000, 0}};
 
 	assert_false(cfi_find_row(m, CFI_BUILDER_PC(&b, -1), &row));
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -63,12 +63,12 @@ static void three_functions_check(const struct cfi_module *m)
 static void test_tables(void **state)
 {
 	/* Not udata4: it cannot reach back to FDEs in front of the header. */
-	static const uint8_t encodings[] = { TABLE4,
-					     DW_EH_PE_datarel | DW_EH_PE_sdata8,
-					     DW_EH_PE_datarel | DW_EH_PE_udata8,
-					     DW_EH_PE_datarel | DW_EH_PE_absptr,
-					     DW_EH_PE_absptr,
-					     DW_EH_PE_sdata8 };
+	static const uint8_t encodings[] = {TABLE4,
+					    DW_EH_PE_datarel | DW_EH_PE_sdata8,
+					    DW_EH_PE_datarel | DW_EH_PE_udata8,
+					    DW_EH_PE_datarel | DW_EH_PE_absptr,
+					    DW_EH_PE_absptr,
+					    DW_EH_PE_sdata8};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(encodings); i++) {
@@ -82,8 +82,10 @@ static void test_tables(void **state)
 
 static void test_no_table(void **state)
 {
-	static const uint8_t ptr[] = { PCREL4, PCREL8, TABLE4, DW_EH_PE_datarel | DW_EH_PE_sdata8, DW_EH_PE_absptr,
-				       DW_EH_PE_udata8, DW_EH_PE_aligned, DW_EH_PE_uleb128, DW_EH_PE_sleb128 };
+	static const uint8_t ptr[] = {
+		PCREL4,          PCREL8,          TABLE4,           DW_EH_PE_datarel | DW_EH_PE_sdata8,
+		DW_EH_PE_absptr, DW_EH_PE_udata8, DW_EH_PE_aligned, DW_EH_PE_uleb128,
+		DW_EH_PE_sleb128};
 	struct cfi_module m;
 
 	(void)state;
@@ -212,8 +214,8 @@ static void test_advance(void **state)
 	static const struct {
 		uint64_t pc;
 		int offset;
-	} cases[] = { { 0, 8 },	    { 4, 8 },	  { 5, 16 },	 { 204, 16 },	{ 205, 24 },
-		      { 1204, 24 }, { 1205, 32 }, { 51204, 32 }, { 51205, 40 }, { 65535, 40 } };
+	} cases[] = {{0, 8},     {4, 8},     {5, 16},     {204, 16},   {205, 24},
+		     {1204, 24}, {1205, 32}, {51204, 32}, {51205, 40}, {65535, 40}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -271,9 +273,9 @@ static void test_cfa_rules(void **state)
 	assert_true(RUN(0, "\x0c\x86\x80\x80\0\x90\x80\0")); /* padded LEB128 */
 	assert_int_equal(row.cfa_reg, CFI_RBP);
 	assert_int_equal(row.cfa_offset, 16);
-	assert_false(RUN(0, "\x0d\x11"));			   /* no such register */
-	assert_false(RUN(0, "\x0e\xff\xff\xff\xff\xff\x0f"));	   /* offset out of range */
-	assert_false(RUN(0, "\x0f\xff\x7f\x30"));		   /* block longer than the section */
+	assert_false(RUN(0, "\x0d\x11"));                          /* no such register */
+	assert_false(RUN(0, "\x0e\xff\xff\xff\xff\xff\x0f"));      /* offset out of range */
+	assert_false(RUN(0, "\x0f\xff\x7f\x30"));                  /* block longer than the section */
 	assert_false(RUN(0, "\x0e\x88\x80\x80\x80\x80\x80\x80\x80" /* padded beyond all reason */
 			    "\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\0"));
 }
@@ -396,9 +398,10 @@ static void test_return_column(void **state)
 /* A trampoline without unwind information, as in musl. */
 static void test_trampoline(void **state)
 {
-	static const uint8_t rax[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05 }, eax[] = { 0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05 };
+	static const uint8_t rax[] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05},
+			     eax[] = {0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05};
 	static uint8_t code[64];
-	struct cfi_module m = { .lo = (uint64_t)(uintptr_t)code, .hi = (uint64_t)(uintptr_t)code + sizeof(code) };
+	struct cfi_module m = {.lo = (uint64_t)(uintptr_t)code, .hi = (uint64_t)(uintptr_t)code + sizeof(code)};
 
 	(void)state;
 	assert_false(cfi_find_row(&m, m.lo + 15, &row));
@@ -426,8 +429,9 @@ static void test_trampoline(void **state)
 /* glibc's loader after the call of _dl_init. */
 static void test_loader_start(void **state)
 {
-	static const uint8_t code[32] = { 0xe8, 0, 0, 0, 0, 0x48, 0x8d, 0x15, 1, 2, 3, 4, 0x4c, 0x89, 0xec, 0x41, 0xff, 0xe4 };
-	struct cfi_module m = { .lo = (uint64_t)(uintptr_t)code, .hi = (uint64_t)(uintptr_t)code + sizeof(code) };
+	static const uint8_t code[32] = {0xe8, 0, 0, 0,    0,    0x48, 0x8d, 0x15, 1,
+					 2,    3, 4, 0x4c, 0x89, 0xec, 0x41, 0xff, 0xe4};
+	struct cfi_module m = {.lo = (uint64_t)(uintptr_t)code, .hi = (uint64_t)(uintptr_t)code + sizeof(code)};
 
 	(void)state;
 	assert_true(cfi_find_row(&m, m.lo + 4, &row));
@@ -439,10 +443,12 @@ static void test_loader_start(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tables),	  cmocka_unit_test(test_no_table),	 cmocka_unit_test(test_no_eh_frame),
-		cmocka_unit_test(test_cies),	  cmocka_unit_test(test_extended_length), cmocka_unit_test(test_advance),
-		cmocka_unit_test(test_set_loc),	  cmocka_unit_test(test_cfa_rules),	 cmocka_unit_test(test_reg_rules),
-		cmocka_unit_test(test_remember),  cmocka_unit_test(test_return_column),	 cmocka_unit_test(test_trampoline),
+		cmocka_unit_test(test_tables),          cmocka_unit_test(test_no_table),
+		cmocka_unit_test(test_no_eh_frame),     cmocka_unit_test(test_cies),
+		cmocka_unit_test(test_extended_length), cmocka_unit_test(test_advance),
+		cmocka_unit_test(test_set_loc),         cmocka_unit_test(test_cfa_rules),
+		cmocka_unit_test(test_reg_rules),       cmocka_unit_test(test_remember),
+		cmocka_unit_test(test_return_column),   cmocka_unit_test(test_trampoline),
 		cmocka_unit_test(test_loader_start),
 	};
 

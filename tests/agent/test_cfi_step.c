@@ -83,9 +83,9 @@ static void test_step_rules(void **state)
 	row.regs[13].how = CFI_REGISTER;
 	row.regs[13].offset = 1;
 	row.regs[14].how = CFI_UNDEFINED;
-	expr_set(&row.regs[15], CFI_EXPR, "\x38\x1c", 2);		/* at CFA - 8 */
-	expr_set(&row.regs[0], CFI_VAL_EXPR, "\x77\x08\x06\x22", 4);	/* CFA + *(rsp + 8), old rsp */
-	expr_set(&row.regs[CFI_RBP], CFI_EXPR, "\x13\x76\0", 3);	/* at old rbp */
+	expr_set(&row.regs[15], CFI_EXPR, "\x38\x1c", 2);            /* at CFA - 8 */
+	expr_set(&row.regs[0], CFI_VAL_EXPR, "\x77\x08\x06\x22", 4); /* CFA + *(rsp + 8), old rsp */
+	expr_set(&row.regs[CFI_RBP], CFI_EXPR, "\x13\x76\0", 3);     /* at old rbp */
 	assert_true(cfi_step(&row, &regs, stack_read, NULL));
 	assert_int_equal(regs.v[CFI_RSP], STACK + 48);
 	assert_int_equal(regs.v[CFI_RA], 0x1005);
@@ -294,9 +294,9 @@ static void test_compact_realigned(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_step_rules),	  cmocka_unit_test(test_step_fails),
-		cmocka_unit_test(test_step_end),	  cmocka_unit_test(test_step_stack_switch),
-		cmocka_unit_test(test_compact_plain),	  cmocka_unit_test(test_compact_generic),
+		cmocka_unit_test(test_step_rules),        cmocka_unit_test(test_step_fails),
+		cmocka_unit_test(test_step_end),          cmocka_unit_test(test_step_stack_switch),
+		cmocka_unit_test(test_compact_plain),     cmocka_unit_test(test_compact_generic),
 		cmocka_unit_test(test_compact_realigned),
 	};
 

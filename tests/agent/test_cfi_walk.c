@@ -50,9 +50,9 @@ struct tally {
 	unsigned deepest;
 };
 
-static const int saved_dwarf[CALLEE_SAVED] = { 3, 6, 12, 13, 14, 15 };
-static const int saved_unw[CALLEE_SAVED] = { UNW_X86_64_RBX, UNW_X86_64_RBP, UNW_X86_64_R12,
-					     UNW_X86_64_R13, UNW_X86_64_R14, UNW_X86_64_R15 };
+static const int saved_dwarf[CALLEE_SAVED] = {3, 6, 12, 13, 14, 15};
+static const int saved_unw[CALLEE_SAVED] = {UNW_X86_64_RBX, UNW_X86_64_RBP, UNW_X86_64_R12,
+					    UNW_X86_64_R13, UNW_X86_64_R14, UNW_X86_64_R15};
 
 static struct cfi_module modules[MODULES_MAX];
 static unsigned module_count;
@@ -98,7 +98,7 @@ static bool row_at(uint64_t pc, struct cfi_row *ret)
 /* Through the kernel, so that a wrong address is an error and not the end of the test. */
 static bool memory_read(void *arg, uint64_t addr, uint64_t *ret)
 {
-	struct iovec to = { ret, 8 }, from = { (void *)(uintptr_t)addr, 8 };
+	struct iovec to = {ret, 8}, from = {(void *)(uintptr_t)addr, 8};
 
 	(void)arg;
 	return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == 8;
@@ -119,8 +119,9 @@ static struct frame *frame_add(struct walk *w, uint64_t pc, uint64_t sp)
 
 static void regs_capture(const ucontext_t *uc, struct cfi_regs *ret)
 {
-	static const int order[CFI_REGS] = { REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8,
-					     REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP };
+	static const int order[CFI_REGS] = {REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI,
+					    REG_RBP, REG_RSP, REG_R8,  REG_R9,  REG_R10, REG_R11,
+					    REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
 
 	for (unsigned i = 0; i < CFI_REGS; i++)
 		ret->v[i] = (uint64_t)uc->uc_mcontext.gregs[order[i]];
@@ -277,7 +278,7 @@ static void difference_print(const char *with, const struct walk *a, const struc
 		return;
 	printf("  frame %d: %s differs (%u and %u frames)\n", at, with, a->n, b->n);
 	for (unsigned k = 0; k < 3; k++) {
-		Dl_info da = { 0 }, db = { 0 };
+		Dl_info da = {0}, db = {0};
 
 		if (i + k >= 1 && i + k - 1 < a->n)
 			dladdr((void *)(uintptr_t)a->frames[i + k - 1].pc, &da);
@@ -286,13 +287,13 @@ static void difference_print(const char *with, const struct walk *a, const struc
 		if (i + k >= 1 && j + k >= 1 && i + k - 1 < a->n)
 			printf("    pc %llx sp %llx bp %llx %s %s\n", (unsigned long long)a->frames[i + k - 1].pc,
 			       (unsigned long long)a->frames[i + k - 1].sp,
-			       (unsigned long long)a->frames[i + k - 1].saved[1], da.dli_fname ? da.dli_fname : "?",
-			       da.dli_sname ? da.dli_sname : "?");
+			       (unsigned long long)a->frames[i + k - 1].saved[1],
+			       da.dli_fname ? da.dli_fname : "?", da.dli_sname ? da.dli_sname : "?");
 		if (i + k >= 1 && j + k >= 1 && j + k - 1 < b->n)
 			printf("  / pc %llx sp %llx bp %llx %s %s\n", (unsigned long long)b->frames[j + k - 1].pc,
 			       (unsigned long long)b->frames[j + k - 1].sp,
-			       (unsigned long long)b->frames[j + k - 1].saved[1], db.dli_fname ? db.dli_fname : "?",
-			       db.dli_sname ? db.dli_sname : "?");
+			       (unsigned long long)b->frames[j + k - 1].saved[1],
+			       db.dli_fname ? db.dli_fname : "?", db.dli_sname ? db.dli_sname : "?");
 	}
 }
 
@@ -360,7 +361,7 @@ __attribute__((visibility("default"))) void frames_constructor_visit(void)
 {
 	struct cfi_regs regs;
 	ucontext_t uc;
-	Dl_info last = { 0 };
+	Dl_info last = {0};
 
 	dl_iterate_phdr(module_add, NULL);
 	getcontext(&uc);
@@ -369,8 +370,9 @@ __attribute__((visibility("default"))) void frames_constructor_visit(void)
 	compact_walk(&regs, &compact);
 	module_count = 0;
 	dladdr((void *)(uintptr_t)full.frames[full.n - 1].pc, &last);
-	constructor_ended = full.ended && compact.ended && walk_compare(&full, &compact, full.frames[0].pc, false) == -1 &&
-			    last.dli_fname && strstr(last.dli_fname, "ld-linux") != NULL;
+	constructor_ended = full.ended && compact.ended &&
+			    walk_compare(&full, &compact, full.frames[0].pc, false) == -1 && last.dli_fname &&
+			    strstr(last.dli_fname, "ld-linux") != NULL;
 }
 
 struct fixture {
@@ -502,7 +504,7 @@ static void situation_signal(void)
 static void situation_alternate_stack(void)
 {
 	static char area[256 * 1024];
-	stack_t on = { .ss_sp = area, .ss_size = sizeof(area) }, off = { .ss_flags = SS_DISABLE };
+	stack_t on = {.ss_sp = area, .ss_size = sizeof(area)}, off = {.ss_flags = SS_DISABLE};
 
 	/* The walkers themselves need room; the area lies far below the stack, and in a thread above it. */
 	sigaltstack(&on, NULL);
@@ -598,7 +600,7 @@ static void work_some(void)
 
 static void situation_interrupted(void)
 {
-	struct itimerval every = { { 0, 1000 }, { 0, 1000 } }, never = { 0 };
+	struct itimerval every = {{0, 1000}, {0, 1000}}, never = {0};
 	struct sigaction sa;
 
 	visitor = NULL;
@@ -617,15 +619,15 @@ static const struct situation {
 	void (*run)(void);
 	unsigned long at_least; /* walks, when all fixtures are there */
 } situations[] = {
-	{ "frame shapes", situation_shapes, 100 },
-	{ "deep recursion", situation_deep, 300 },
-	{ "qsort callbacks", situation_qsort, 20 },
-	{ "signal handlers", situation_signal, 100 },
-	{ "alternate signal stack", situation_alternate_stack, 100 },
-	{ "threads", situation_thread, 200 },
-	{ "makecontext", situation_coroutine, 100 },
-	{ "pthread_once", situation_once, 1 },
-	{ "interrupted anywhere", situation_interrupted, 1000 },
+	{"frame shapes", situation_shapes, 100},
+	{"deep recursion", situation_deep, 300},
+	{"qsort callbacks", situation_qsort, 20},
+	{"signal handlers", situation_signal, 100},
+	{"alternate signal stack", situation_alternate_stack, 100},
+	{"threads", situation_thread, 200},
+	{"makecontext", situation_coroutine, 100},
+	{"pthread_once", situation_once, 1},
+	{"interrupted anywhere", situation_interrupted, 1000},
 };
 
 static bool situation_check(const struct situation *s)
@@ -637,14 +639,15 @@ static bool situation_check(const struct situation *s)
 	visitor = NULL;
 	ok = tally.different == 0 && tally.guessed * 50 <= tally.walks && tally.walks >= s->at_least;
 	printf("%s: %lu walks, %lu frames, deepest %u, %lu beyond the 24-bit rules, %lu where libunwind guessed, "
-	       "%lu different%s\n", s->name, tally.walks, tally.frames, tally.deepest, tally.generic, tally.guessed,
-	       tally.different, ok ? "" : ": FAILED");
+	       "%lu different%s\n",
+	       s->name, tally.walks, tally.frames, tally.deepest, tally.generic, tally.guessed, tally.different,
+	       ok ? "" : ": FAILED");
 	return ok;
 }
 
 static void at_exit(void)
 {
-	static const struct situation s = { "atexit handlers", visit_compare, 1 };
+	static const struct situation s = {"atexit handlers", visit_compare, 1};
 
 	if (!situation_check(&s))
 		_exit(1);
