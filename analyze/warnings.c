@@ -52,9 +52,9 @@ static int warn_options(struct silt_report *r, unsigned side, struct silt_error 
 	const struct silt_process *p = &r->snapshots[side]->process;
 	int rc = 0;
 
+	/* In the words capture uses for its notes, so that a dump of ours says it once. */
 	if (p->sample_bytes)
-		rc = warn(r, err,
-			  "%sestimated: about one allocation in %llu bytes was sampled; all figures are estimates",
+		rc = warn(r, err, "%sfigures are estimates: one allocation in about %llu bytes was sampled",
 			  side_name(r, side), (unsigned long long)p->sample_bytes);
 	if (rc == 0 && p->min_size)
 		rc = warn(r, err, "%sallocations below %llu bytes were not tracked", side_name(r, side),
@@ -66,49 +66,44 @@ static const struct {
 	uint32_t flag;
 	const char *text;
 } INCOMPLETE[] = {
-	{SILT_STACK_NO_CFI, "end early, at code without unwind information"},
-	{SILT_STACK_DEPTH, "are cut at the depth limit"},
-	{SILT_STACK_BROKEN, "end early, where the stack could not be unwound"},
+	{SILT_STACK_NO_CFI, "have stacks that end early, at code without unwind information"},
+	{SILT_STACK_DEPTH, "have stacks cut at the depth limit: track with a higher --depth"},
+	{SILT_STACK_BROKEN, "have stacks that end early, where they could not be unwound"},
+	{SILT_STACK_OVERFLOW, "are without their stacks, for which the trace database had no room: track with a higher --db-size"},
+	{SILT_STACK_UNTRACKED, "have no stack: they were allocated before tracking began, or none could be taken"},
 };
+
+/* "before: ~12 blocks (~480 bytes) " and what is the matter with them. */
+static int warn_blocks(struct silt_report *r, unsigned side, const struct silt_sum *sum, const char *text,
+		       struct silt_error *err)
+{
+	const char *about = r->estimated ? "~" : "";
+
+	if (sum->count == 0)
+		return 0;
+	return warn(r, err, "%s%s%llu block%s (%s%llu bytes) %s", side_name(r, side), about,
+		    (unsigned long long)sum->count, sum->count == 1 ? "" : "s", about,
+		    (unsigned long long)sum->bytes, text);
+}
 
 static int warn_stacks(struct silt_report *r, unsigned side, struct silt_error *err)
 {
 	const struct silt_snapshot *s = r->snapshots[side];
-	struct silt_sum cut[SILT_ARRAY_LEN(INCOMPLETE)] = {0}, overflow = {0}, untracked = {0};
+	struct silt_sum sums[SILT_ARRAY_LEN(INCOMPLETE)] = {0};
 	int rc = 0;
 
 	for (uint32_t i = 0; i < s->context_count; i++) {
 		const struct silt_context *c = &s->contexts[i];
-		uint32_t flags = s->stacks[c->stack].flags;
 		struct silt_sum sum = {.bytes = c->live_bytes, .count = c->live_count};
 
-		if (!silt_report_counts(r, side, c) || c->live_count == 0)
+		if (!silt_report_counts(r, side, c))
 			continue;
 		for (size_t k = 0; k < SILT_ARRAY_LEN(INCOMPLETE); k++)
-			if (flags & INCOMPLETE[k].flag)
-				silt_sum_add(&cut[k], &sum);
-		if (flags & SILT_STACK_OVERFLOW)
-			silt_sum_add(&overflow, &sum);
-		if (flags & SILT_STACK_UNTRACKED)
-			silt_sum_add(&untracked, &sum);
+			if (s->stacks[c->stack].flags & INCOMPLETE[k].flag)
+				silt_sum_add(&sums[k], &sum);
 	}
 	for (size_t k = 0; k < SILT_ARRAY_LEN(INCOMPLETE) && rc == 0; k++)
-		if (cut[k].count > 0)
-			rc = warn(r, err, "%sthe stacks of %llu blocks (%llu bytes) %s", side_name(r, side),
-				  (unsigned long long)cut[k].count, (unsigned long long)cut[k].bytes,
-				  INCOMPLETE[k].text);
-	if (rc == 0 && overflow.count > 0)
-		rc = warn(r, err,
-			  "%s%llu blocks (%llu bytes) are without their stacks: the trace database was full; give "
-			  "it more memory",
-			  side_name(r, side), (unsigned long long)overflow.count,
-			  (unsigned long long)overflow.bytes);
-	if (rc == 0 && untracked.count > 0)
-		rc = warn(r, err,
-			  "%s%llu blocks (%llu bytes) have no stack: they were allocated before tracking began, "
-			  "or none could be taken",
-			  side_name(r, side), (unsigned long long)untracked.count,
-			  (unsigned long long)untracked.bytes);
+		rc = warn_blocks(r, side, &sums[k], INCOMPLETE[k].text, err);
 	return rc;
 }
 
