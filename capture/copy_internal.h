@@ -26,6 +26,8 @@ struct silt_copy {
 	uint64_t size;         /* bytes that may be looked at */
 	uint64_t reserved;     /* bytes of address space behind them */
 	struct silt_extents extents; /* of the last pass */
+	const uint8_t *source;       /* the slot mapped for reading, NULL: pread */
+	uint64_t source_size;
 	uint32_t slot;
 
 	/* The process, where it was still there to be asked. */
@@ -57,6 +59,8 @@ void silt_copy_read_process(struct silt_copy *c);
 int silt_copy_reserve(struct silt_copy *c, uint64_t bytes, struct silt_error *err);
 /** Bytes the slot uses by its header; checks that it is a database of ours. */
 int silt_slot_used(int db_fd, uint32_t slot, uint64_t *ret, struct silt_error *err);
+/** Maps the slot's data, so that a pass is a plain copy of memory. Best effort; call once, before the first pass. */
+void silt_copy_map_source(struct silt_copy *c, int db_fd);
 /** One pass over the slot's data. Two threads when it is worth it. Sets c->size. */
 int silt_copy_pass(struct silt_copy *c, int db_fd, uint64_t used, struct silt_error *err);
 /** silt_copy_live, but fails with SILT_E_OS (errnum EPERM …) where must_stop is set and the kernel refuses to stop it. */

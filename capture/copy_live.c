@@ -218,6 +218,8 @@ int silt_copy_live_mode(int db_fd, uint32_t slot, pid_t pid, bool must_stop, str
 	header = map_header(db_fd, slot);
 	if (header)
 		j.epoch = (volatile uint32_t *)((char *)header + offsetof(struct silt_db, epoch));
+	if (!rc && db_fd >= 0)
+		silt_copy_map_source(j.c, db_fd);
 	if (!rc)
 		rc = run_in_thread(&j);
 	if (header)

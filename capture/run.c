@@ -22,7 +22,7 @@ struct silt_run {
 
 static int make_memfd(struct silt_error *err)
 {
-	int fd = memfd_create(SILT_DB_NAME, MFD_CLOEXEC), high;
+	int fd = memfd_create(SILT_DB_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING), high;
 
 	if (fd < 0)
 		return silt_error_os(err, errno, "cannot create the trace database (memfd)");
@@ -38,6 +38,8 @@ static int make_memfd(struct silt_error *err)
 		return silt_error_os(err, e, "cannot size the trace database to %llu GB of address space",
 				     (unsigned long long)(SILT_DB_FILE_SIZE >> 30));
 	}
+	/* A file that cannot shrink can be read through a mapping without fear of SIGBUS. */
+	fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 	return fd;
 }
 
