@@ -66,11 +66,11 @@ static const struct {
 	uint32_t flag;
 	const char *text;
 } INCOMPLETE[] = {
-	{SILT_STACK_NO_CFI, "have stacks that end early, at code without unwind information"},
-	{SILT_STACK_DEPTH, "have stacks cut at the depth limit: track with a higher --depth"},
-	{SILT_STACK_BROKEN, "have stacks that end early, where they could not be unwound"},
-	{SILT_STACK_OVERFLOW, "are without their stacks, for which the trace database had no room: track with a higher --db-size"},
-	{SILT_STACK_UNTRACKED, "have no stack: they were allocated before tracking began, or none could be taken"},
+	{SILT_STACK_NO_CFI, "with stacks that end early, at code without unwind information"},
+	{SILT_STACK_DEPTH, "with stacks cut at the depth limit: track with a higher --depth"},
+	{SILT_STACK_BROKEN, "with stacks that end early, where they could not be unwound"},
+	{SILT_STACK_OVERFLOW, "without their stacks, for which the trace database had no room: track with a higher --db-size"},
+	{SILT_STACK_UNTRACKED, "without a stack: allocated before tracking began, or none could be taken"},
 };
 
 /* "before: ~12 blocks (~480 bytes) " and what is the matter with them. */
