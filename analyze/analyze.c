@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The entry points: a report prepared, then printed. */
-#include "analyze/report.h"
+#include "analyze/analysis.h"
 
 bool silt_report_needs_blocks(const struct silt_report_options *o)
 {
@@ -10,12 +10,12 @@ bool silt_report_needs_blocks(const struct silt_report_options *o)
 static int report(const struct silt_snapshot *before, const struct silt_snapshot *after,
 		  const struct silt_report_options *o, FILE *out, struct silt_error *err)
 {
-	struct silt_report r;
-	int rc = silt_report_prepare(&r, before, after, o, err);
+	struct silt_analysis r;
+	int rc = silt_analysis_prepare(&r, before, after, o, err);
 
 	if (rc == 0)
-		rc = o->json ? silt_report_json(&r, out, err) : silt_report_text(&r, out, err);
-	silt_report_deinit(&r);
+		rc = o->json ? silt_analysis_json(&r, out, err) : silt_analysis_text(&r, out, err);
+	silt_analysis_deinit(&r);
 	return rc;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* --focus and --ignore: regular expressions over what a reader sees of a stack: functions, files and modules. */
-#include "analyze/report.h"
+#include "analyze/analysis.h"
 
 #include <stdlib.h>
 
@@ -15,7 +15,7 @@ static int compile(regex_t *re, const char *text, const char *option, struct sil
 	return silt_error_set(err, SILT_E_INVAL, "%s: '%s' is no regular expression: %s", option, text, why);
 }
 
-int silt_filter_init(struct silt_report *r, struct silt_error *err)
+int silt_filter_init(struct silt_analysis *r, struct silt_error *err)
 {
 	int rc = 0;
 
@@ -30,7 +30,7 @@ int silt_filter_init(struct silt_report *r, struct silt_error *err)
 	return rc;
 }
 
-void silt_filter_deinit(struct silt_report *r)
+void silt_filter_deinit(struct silt_analysis *r)
 {
 	if (r->has_focus)
 		regfree(&r->focus);
@@ -44,7 +44,7 @@ static bool matches(const regex_t *re, const char *text)
 	return text && regexec(re, text, 0, NULL, 0) == 0;
 }
 
-static bool frames_match(const struct silt_report *r, const regex_t *re, uint32_t location, size_t from)
+static bool frames_match(const struct silt_analysis *r, const regex_t *re, uint32_t location, size_t from)
 {
 	size_t count;
 	const struct silt_symbol_frame *frames = silt_names_frames(&r->names, location, &count);
@@ -59,14 +59,14 @@ static bool frames_match(const struct silt_report *r, const regex_t *re, uint32_
 
 /* Answers per location, since stacks share most of theirs. */
 struct answers {
-	const struct silt_report *report;
+	const struct silt_analysis *report;
 	const regex_t *re;
 	unsigned char *known; /* per location: 0 not asked, 1 no, 2 yes */
 };
 
 static bool stack_matches(struct answers *a, uint32_t stack)
 {
-	const struct silt_report *r = a->report;
+	const struct silt_analysis *r = a->report;
 	struct silt_stack_start start = silt_names_stack_start(&r->names, stack, r->options->all_frames);
 	uint32_t count;
 	const uint32_t *locations = silt_catalog_stack(&r->catalog, stack, &count, NULL);
@@ -88,7 +88,7 @@ static bool stack_matches(struct answers *a, uint32_t stack)
 	return false;
 }
 
-static int apply(struct silt_report *r, const regex_t *re, bool keep_matching, const uint32_t *stacks,
+static int apply(struct silt_analysis *r, const regex_t *re, bool keep_matching, const uint32_t *stacks,
 		 size_t count, bool *keep, struct silt_error *err)
 {
 	struct answers a = {.report = r, .re = re};
@@ -103,7 +103,7 @@ static int apply(struct silt_report *r, const regex_t *re, bool keep_matching, c
 	return 0;
 }
 
-int silt_filter_stacks(struct silt_report *r, const uint32_t *stacks, size_t count, bool *keep,
+int silt_filter_stacks(struct silt_analysis *r, const uint32_t *stacks, size_t count, bool *keep,
 		       struct silt_error *err)
 {
 	int rc = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Rows by function, file, module, size or thread: one key per stack, block or context, summed up. */
-#include "analyze/report.h"
+#include "analyze/analysis.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@ static int no_memory(struct silt_error *err)
 }
 
 /* The row of a key, made when new. */
-static struct silt_row *key_row(struct silt_report *r, const void *key, size_t size, struct silt_error *err)
+static struct silt_row *key_row(struct silt_analysis *r, const void *key, size_t size, struct silt_error *err)
 {
 	bool fresh;
 	uint32_t at = silt_key_add(r->group_keys, key, size, &fresh);
@@ -25,7 +25,7 @@ static struct silt_row *key_row(struct silt_report *r, const void *key, size_t s
 	}
 	if (!fresh)
 		return &r->rows[at];
-	row = silt_report_add_row(r);
+	row = silt_analysis_add_row(r);
 	if (!row)
 		no_memory(err);
 	else
@@ -35,7 +35,7 @@ static struct silt_row *key_row(struct silt_report *r, const void *key, size_t s
 
 /* The row of a text key; format takes the text's length and the text. */
 __attribute__((format(printf, 2, 0))) static struct silt_row *
-text_row(struct silt_report *r, const char *format, const char *text, size_t len, struct silt_error *err)
+text_row(struct silt_analysis *r, const char *format, const char *text, size_t len, struct silt_error *err)
 {
 	struct silt_row *row;
 	char *key;
@@ -59,7 +59,7 @@ static const char *no_frames_key(uint32_t flags)
 	return "(no stack)";
 }
 
-static struct silt_row *module_row(struct silt_report *r, uint32_t module, struct silt_error *err)
+static struct silt_row *module_row(struct silt_analysis *r, uint32_t module, struct silt_error *err)
 {
 	const struct silt_catalog_module *m = &r->catalog.modules[module];
 
@@ -68,7 +68,7 @@ static struct silt_row *module_row(struct silt_report *r, uint32_t module, struc
 	return text_row(r, "%.*s", m->path, strlen(m->path), err);
 }
 
-static struct silt_row *frame_row(struct silt_report *r, uint32_t location, size_t frame, struct silt_error *err)
+static struct silt_row *frame_row(struct silt_analysis *r, uint32_t location, size_t frame, struct silt_error *err)
 {
 	const struct silt_location *l = silt_catalog_location(&r->catalog, location);
 	bool by_file = r->options->by == SILT_BY_FILE;
@@ -90,7 +90,7 @@ static struct silt_row *frame_row(struct silt_report *r, uint32_t location, size
 }
 
 /* The row a stack counts for. */
-static struct silt_row *stack_row(struct silt_report *r, uint32_t stack, struct silt_error *err)
+static struct silt_row *stack_row(struct silt_analysis *r, uint32_t stack, struct silt_error *err)
 {
 	struct silt_stack_start start = silt_names_stack_start(&r->names, stack, r->options->all_frames);
 	uint32_t count, flags;
@@ -114,7 +114,7 @@ static struct silt_row *stack_row(struct silt_report *r, uint32_t stack, struct 
 }
 
 /* Names from the innermost frames outwards, as many rounds as it takes to leave the allocators behind. */
-static int settle_starts(struct silt_report *r, const bool *used, struct silt_error *err)
+static int settle_starts(struct silt_analysis *r, const bool *used, struct silt_error *err)
 {
 	bool all_settled;
 	int rc = 0;
@@ -153,13 +153,13 @@ static void add_context(struct silt_row *row, unsigned side, const struct silt_c
 	silt_sum_add(&row->sum[side], &sum);
 }
 
-static bool context_used(const struct silt_report *r, unsigned side, const struct silt_context *c,
+static bool context_used(const struct silt_analysis *r, unsigned side, const struct silt_context *c,
 			 const bool *used)
 {
-	return silt_report_counts(r, side, c) && used[silt_report_stack(r, side, c)];
+	return silt_analysis_counts(r, side, c) && used[silt_analysis_stack(r, side, c)];
 }
 
-static int group_by_start(struct silt_report *r, const bool *used, struct silt_error *err)
+static int group_by_start(struct silt_analysis *r, const bool *used, struct silt_error *err)
 {
 	uint32_t count = silt_catalog_stack_count(&r->catalog);
 	uint32_t *rows = malloc(((size_t)count + 1) * sizeof(*rows));
@@ -177,7 +177,7 @@ static int group_by_start(struct silt_report *r, const bool *used, struct silt_e
 
 		for (uint32_t i = 0; s && i < s->context_count; i++)
 			if (context_used(r, side, &s->contexts[i], used))
-				add_context(&r->rows[rows[silt_report_stack(r, side, &s->contexts[i])]], side,
+				add_context(&r->rows[rows[silt_analysis_stack(r, side, &s->contexts[i])]], side,
 					    &s->contexts[i]);
 	}
 	free(rows);
@@ -186,7 +186,7 @@ static int group_by_start(struct silt_report *r, const bool *used, struct silt_e
 
 /* ---- by thread ---- */
 
-static struct silt_row *thread_row(struct silt_report *r, unsigned side, uint32_t thread, struct silt_error *err)
+static struct silt_row *thread_row(struct silt_analysis *r, unsigned side, uint32_t thread, struct silt_error *err)
 {
 	const struct silt_snapshot *s = r->snapshots[side];
 	const char *name = thread == SILT_NONE ? "(thread unknown)" : s->threads[thread].name;
@@ -213,7 +213,7 @@ static struct silt_row *thread_row(struct silt_report *r, unsigned side, uint32_
 	return row;
 }
 
-static int group_by_thread(struct silt_report *r, const bool *used, struct silt_error *err)
+static int group_by_thread(struct silt_analysis *r, const bool *used, struct silt_error *err)
 {
 	for (unsigned side = 0; side < SILT_SIDES; side++) {
 		const struct silt_snapshot *s = r->snapshots[side];
@@ -251,7 +251,7 @@ static void weigh(struct silt_sum *sum, uint64_t size, uint64_t sample_bytes)
 	sum->count = (uint64_t)((double)sum->count * weight + 0.5);
 }
 
-static int group_by_size(struct silt_report *r, const bool *used, struct silt_error *err)
+static int group_by_size(struct silt_analysis *r, const bool *used, struct silt_error *err)
 {
 	for (unsigned side = 0; side < SILT_SIDES; side++) {
 		const struct silt_snapshot *s = r->snapshots[side];
@@ -284,7 +284,7 @@ static int group_by_size(struct silt_report *r, const bool *used, struct silt_er
 	return 0;
 }
 
-int silt_report_group(struct silt_report *r, const bool *used, struct silt_error *err)
+int silt_analysis_group(struct silt_analysis *r, const bool *used, struct silt_error *err)
 {
 	switch (r->options->by) {
 	case SILT_BY_SIZE:

@@ -8,13 +8,13 @@
  * of one function then become one row, whose sums are right though its line is only one of them. Frames in modules
  * that were not rebuilt must be equal in both passes.
  */
-#include "analyze/report.h"
+#include "analyze/analysis.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 struct matcher {
-	struct silt_report *report;
+	struct silt_analysis *report;
 	uint32_t *stacks; /* through at least one rebuilt module */
 	uint32_t count;
 	struct silt_intern *names; /* functions and files */
@@ -31,14 +31,14 @@ static int no_memory(struct silt_error *err)
 	return silt_error_set(err, SILT_E_NOMEM, "not enough memory to match rebuilt modules");
 }
 
-static uint32_t twin_of(const struct silt_report *r, uint32_t location)
+static uint32_t twin_of(const struct silt_analysis *r, uint32_t location)
 {
 	const struct silt_location *l = silt_catalog_location(&r->catalog, location);
 
 	return l->module == SILT_NONE ? SILT_NONE : r->catalog.modules[l->module].twin;
 }
 
-static bool touches_rebuilt(const struct silt_report *r, uint32_t stack)
+static bool touches_rebuilt(const struct silt_analysis *r, uint32_t stack)
 {
 	uint32_t count;
 	const uint32_t *locations = silt_catalog_stack(&r->catalog, stack, &count, NULL);
@@ -51,7 +51,7 @@ static bool touches_rebuilt(const struct silt_report *r, uint32_t stack)
 
 static int find_stacks(struct matcher *m, struct silt_error *err)
 {
-	struct silt_report *r = m->report;
+	struct silt_analysis *r = m->report;
 
 	m->stacks = malloc(((size_t)silt_catalog_stack_count(&r->catalog) + 1) * sizeof(*m->stacks));
 	if (!m->stacks)
@@ -65,7 +65,7 @@ static int find_stacks(struct matcher *m, struct silt_error *err)
 /* Names of the rebuilt modules' frames, then the lines their functions begin on. */
 static int learn_names(struct matcher *m, struct silt_error *err)
 {
-	struct silt_report *r = m->report;
+	struct silt_analysis *r = m->report;
 
 	for (int pass = 0; pass < 2; pass++) {
 		int rc = 0;
@@ -192,7 +192,7 @@ static bool make_key(struct matcher *m, uint32_t stack)
 }
 
 /* On which side a stack was seen. Those through rebuilt modules were seen on one only. */
-static unsigned stack_sides(const struct silt_report *r, uint32_t stack)
+static unsigned stack_sides(const struct silt_analysis *r, uint32_t stack)
 {
 	uint32_t count;
 	const uint32_t *locations = silt_catalog_stack(&r->catalog, stack, &count, NULL);
@@ -212,7 +212,7 @@ struct class
 /* One pass over the stacks not matched so far. */
 static int match_pass(struct matcher *m, enum silt_match how, struct silt_error *err)
 {
-	struct silt_report *r = m->report;
+	struct silt_analysis *r = m->report;
 	struct silt_intern *keys = silt_intern_create();
 	struct class *classes = calloc((size_t)m->count + 1, sizeof(*classes));
 	uint32_t *class_of = calloc((size_t)m->count + 1, sizeof(*class_of));
@@ -252,7 +252,7 @@ static int match_pass(struct matcher *m, enum silt_match how, struct silt_error 
 	return rc;
 }
 
-int silt_report_match_rebuilt(struct silt_report *r, struct silt_error *err)
+int silt_analysis_match_rebuilt(struct silt_analysis *r, struct silt_error *err)
 {
 	struct matcher m = {.report = r, .names = silt_intern_create()};
 	int rc = m.names ? find_stacks(&m, err) : no_memory(err);

@@ -3,7 +3,7 @@
 #include <errno.h>
 
 #include "analyze/json.h"
-#include "analyze/report.h"
+#include "analyze/analysis.h"
 #include "analyze/text.h"
 
 static const char *const BY[] = {"stack", "function", "file", "module", "size", "thread"};
@@ -120,7 +120,7 @@ static void write_change(struct silt_json *j, const char *key, uint64_t before, 
 	silt_json_end(j);
 }
 
-static void write_figures(struct silt_json *j, const struct silt_report *r, const struct silt_sum sum[SILT_SIDES],
+static void write_figures(struct silt_json *j, const struct silt_analysis *r, const struct silt_sum sum[SILT_SIDES],
 			  bool history)
 {
 	const struct silt_sum *b = &sum[SILT_BEFORE], *a = &sum[SILT_AFTER];
@@ -139,7 +139,7 @@ static void write_figures(struct silt_json *j, const struct silt_report *r, cons
 	}
 }
 
-static void write_frame(struct silt_json *j, const struct silt_report *r, uint32_t location,
+static void write_frame(struct silt_json *j, const struct silt_analysis *r, uint32_t location,
 			const struct silt_symbol_frame *f)
 {
 	const struct silt_location *l = silt_catalog_location(&r->catalog, location);
@@ -165,7 +165,7 @@ static void write_frame(struct silt_json *j, const struct silt_report *r, uint32
 	silt_json_end(j);
 }
 
-static void write_frames(struct silt_json *j, const struct silt_report *r, uint32_t stack)
+static void write_frames(struct silt_json *j, const struct silt_analysis *r, uint32_t stack)
 {
 	struct silt_stack_start start = silt_names_stack_start(&r->names, stack, r->options->all_frames);
 	uint32_t count;
@@ -195,7 +195,7 @@ static void write_flags(struct silt_json *j, uint32_t flags)
 	silt_json_end(j);
 }
 
-static void write_stack_row(struct silt_json *j, const struct silt_report *r, const struct silt_row *row)
+static void write_stack_row(struct silt_json *j, const struct silt_analysis *r, const struct silt_row *row)
 {
 	uint32_t count, flags;
 
@@ -214,7 +214,7 @@ static void write_stack_row(struct silt_json *j, const struct silt_report *r, co
 	silt_json_end(j);
 }
 
-static void write_group_row(struct silt_json *j, const struct silt_report *r, const struct silt_row *row)
+static void write_group_row(struct silt_json *j, const struct silt_analysis *r, const struct silt_row *row)
 {
 	char size[32];
 
@@ -237,7 +237,7 @@ static void write_group_row(struct silt_json *j, const struct silt_report *r, co
 	silt_json_end(j);
 }
 
-static void write_omitted(struct silt_json *j, const struct silt_report *r)
+static void write_omitted(struct silt_json *j, const struct silt_analysis *r)
 {
 	static const char *const NAMES[] = {"regex", "small", "top"};
 
@@ -253,7 +253,7 @@ static void write_omitted(struct silt_json *j, const struct silt_report *r)
 	silt_json_end(j);
 }
 
-static void write_rows(struct silt_json *j, const struct silt_report *r)
+static void write_rows(struct silt_json *j, const struct silt_analysis *r)
 {
 	bool by_stack = r->options->by == SILT_BY_STACK;
 
@@ -268,7 +268,7 @@ static void write_rows(struct silt_json *j, const struct silt_report *r)
 	silt_json_end(j);
 }
 
-static void write_warnings(struct silt_json *j, const struct silt_report *r)
+static void write_warnings(struct silt_json *j, const struct silt_analysis *r)
 {
 	silt_json_key(j, "warnings");
 	silt_json_array(j);
@@ -277,7 +277,7 @@ static void write_warnings(struct silt_json *j, const struct silt_report *r)
 	silt_json_end(j);
 }
 
-int silt_report_json(const struct silt_report *r, FILE *out, struct silt_error *err)
+int silt_analysis_json(const struct silt_analysis *r, FILE *out, struct silt_error *err)
 {
 	bool diff = r->snapshots[SILT_BEFORE] != NULL;
 	struct silt_json j;

@@ -4,19 +4,19 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "analyze/report.h"
+#include "analyze/analysis.h"
 #include "analyze/text.h"
 
 enum { NAME_COLUMNS = 40 }; /* frames' places are aligned up to names of this length */
 
 struct page {
-	const struct silt_report *report;
+	const struct silt_analysis *report;
 	FILE *out;
 	const char *bold, *dim, *red, *green, *plain; /* terminal sequences, or "" */
 	const char *about;                            /* "~" in front of estimates, else "" */
 };
 
-static void init_page(struct page *p, const struct silt_report *r, FILE *out)
+static void init_page(struct page *p, const struct silt_analysis *r, FILE *out)
 {
 	bool color = r->options->color;
 
@@ -76,7 +76,7 @@ struct line {
 	const char *module; /* or NULL */
 };
 
-static void make_line(const struct silt_report *r, uint32_t location, const struct silt_symbol_frame *f,
+static void make_line(const struct silt_analysis *r, uint32_t location, const struct silt_symbol_frame *f,
 		      struct line *ret)
 {
 	const struct silt_location *l = silt_catalog_location(&r->catalog, location);
@@ -137,7 +137,7 @@ static void print_line(const struct page *p, const struct line *l, size_t aligne
 /* Calls print for each line of the stack, or only measures. Returns the widest name up to NAME_COLUMNS. */
 static size_t each_line(const struct page *p, uint32_t stack, bool print, size_t aligned)
 {
-	const struct silt_report *r = p->report;
+	const struct silt_analysis *r = p->report;
 	struct silt_stack_start start = silt_names_stack_start(&r->names, stack, r->options->all_frames);
 	uint32_t count;
 	const uint32_t *locations = silt_catalog_stack(&r->catalog, stack, &count, NULL);
@@ -192,7 +192,7 @@ static const char *kind_text(uint32_t kind)
 
 /* ---- groups ---- */
 
-static const char *key_heading(const struct silt_report *r)
+static const char *key_heading(const struct silt_analysis *r)
 {
 	static const char *const HEADINGS[] = {"stack", "function", "file", "module", "block size", "thread"};
 
@@ -201,7 +201,7 @@ static const char *key_heading(const struct silt_report *r)
 
 static void print_key(const struct page *p, const struct silt_row *row)
 {
-	const struct silt_report *r = p->report;
+	const struct silt_analysis *r = p->report;
 
 	if (r->options->by == SILT_BY_SIZE)
 		fprintf(p->out, "%" PRIu64 " bytes", row->size);
@@ -251,7 +251,7 @@ static void print_diff_group(const struct page *p, const struct silt_row *row)
 
 static void print_groups(const struct page *p, bool diff)
 {
-	const struct silt_report *r = p->report;
+	const struct silt_analysis *r = p->report;
 
 	if (r->shown == 0)
 		return;
@@ -272,7 +272,7 @@ static void print_omitted(const struct page *p, bool diff)
 {
 	static const char *const WHY[] = {"left out by --focus or --ignore", "below --min-bytes or --min-count",
 					  "not shown: see --top"};
-	const struct silt_report *r = p->report;
+	const struct silt_analysis *r = p->report;
 	bool any = false;
 
 	for (size_t i = 0; i < SILT_OMISSIONS; i++) {
@@ -299,7 +299,7 @@ static void print_omitted(const struct page *p, bool diff)
 
 static void print_warnings(const struct page *p)
 {
-	const struct silt_report *r = p->report;
+	const struct silt_analysis *r = p->report;
 
 	for (uint32_t i = 0; i < silt_intern_count(r->warnings); i++) {
 		fprintf(p->out, "%swarning: ", i == 0 ? "\n" : "");
@@ -429,7 +429,7 @@ static void print_diff_totals(const struct page *p)
 
 static void print_rows(const struct page *p, bool diff)
 {
-	const struct silt_report *r = p->report;
+	const struct silt_analysis *r = p->report;
 
 	if (r->row_count == 0)
 		fputs(diff ? "\nno stack differs\n" : "\nno live blocks\n", p->out);
@@ -445,7 +445,7 @@ static void print_rows(const struct page *p, bool diff)
 	}
 }
 
-int silt_report_text(const struct silt_report *r, FILE *out, struct silt_error *err)
+int silt_analysis_text(const struct silt_analysis *r, FILE *out, struct silt_error *err)
 {
 	bool diff = r->snapshots[SILT_BEFORE] != NULL;
 	struct page p;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Everything a reader must know to take a report's figures for what they are. */
-#include "analyze/report.h"
+#include "analyze/analysis.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 
 enum { REBUILT_NAMED = 8 }; /* modules named one by one before the rest is only counted */
 
-__attribute__((format(printf, 3, 4))) static int warn(struct silt_report *r, struct silt_error *err,
+__attribute__((format(printf, 3, 4))) static int warn(struct silt_analysis *r, struct silt_error *err,
 						      const char *fmt, ...)
 {
 	char *line;
@@ -27,14 +27,14 @@ __attribute__((format(printf, 3, 4))) static int warn(struct silt_report *r, str
 }
 
 /* "" for show, "before: " and "after: " for diff. */
-static const char *side_name(const struct silt_report *r, unsigned side)
+static const char *side_name(const struct silt_analysis *r, unsigned side)
 {
 	if (!r->snapshots[SILT_BEFORE])
 		return "";
 	return side == SILT_BEFORE ? "before: " : "after: ";
 }
 
-static int warn_notes(struct silt_report *r, unsigned side, struct silt_error *err)
+static int warn_notes(struct silt_analysis *r, unsigned side, struct silt_error *err)
 {
 	const struct silt_snapshot *s = r->snapshots[side];
 
@@ -47,7 +47,7 @@ static int warn_notes(struct silt_report *r, unsigned side, struct silt_error *e
 	return 0;
 }
 
-static int warn_options(struct silt_report *r, unsigned side, struct silt_error *err)
+static int warn_options(struct silt_analysis *r, unsigned side, struct silt_error *err)
 {
 	const struct silt_process *p = &r->snapshots[side]->process;
 	int rc = 0;
@@ -74,7 +74,7 @@ static const struct {
 };
 
 /* "before: ~12 blocks (~480 bytes) " and what is the matter with them. */
-static int warn_blocks(struct silt_report *r, unsigned side, const struct silt_sum *sum, const char *text,
+static int warn_blocks(struct silt_analysis *r, unsigned side, const struct silt_sum *sum, const char *text,
 		       struct silt_error *err)
 {
 	const char *about = r->estimated ? "~" : "";
@@ -86,7 +86,7 @@ static int warn_blocks(struct silt_report *r, unsigned side, const struct silt_s
 		    (unsigned long long)sum->bytes, text);
 }
 
-static int warn_stacks(struct silt_report *r, unsigned side, struct silt_error *err)
+static int warn_stacks(struct silt_analysis *r, unsigned side, struct silt_error *err)
 {
 	const struct silt_snapshot *s = r->snapshots[side];
 	struct silt_sum sums[SILT_ARRAY_LEN(INCOMPLETE)] = {0};
@@ -96,7 +96,7 @@ static int warn_stacks(struct silt_report *r, unsigned side, struct silt_error *
 		const struct silt_context *c = &s->contexts[i];
 		struct silt_sum sum = {.bytes = c->live_bytes, .count = c->live_count};
 
-		if (!silt_report_counts(r, side, c))
+		if (!silt_analysis_counts(r, side, c))
 			continue;
 		for (size_t k = 0; k < SILT_ARRAY_LEN(INCOMPLETE); k++)
 			if (s->stacks[c->stack].flags & INCOMPLETE[k].flag)
@@ -120,7 +120,7 @@ static void build_id_text(const struct silt_catalog_module *m, char text[20])
 }
 
 /* Twins that occur in some stack. */
-static bool *used_modules(const struct silt_report *r)
+static bool *used_modules(const struct silt_analysis *r)
 {
 	bool *used = calloc((size_t)silt_catalog_module_count(&r->catalog) + 1, sizeof(*used));
 
@@ -133,7 +133,7 @@ static bool *used_modules(const struct silt_report *r)
 	return used;
 }
 
-static int warn_rebuilt_modules(struct silt_report *r, struct silt_error *err)
+static int warn_rebuilt_modules(struct silt_analysis *r, struct silt_error *err)
 {
 	bool *used = used_modules(r);
 	uint32_t named = 0, more = 0;
@@ -164,7 +164,7 @@ static int warn_rebuilt_modules(struct silt_report *r, struct silt_error *err)
 }
 
 /* Stacks through rebuilt modules whose frames have no names are new to one side only because nothing could tell. */
-static int warn_unnamed(struct silt_report *r, struct silt_error *err)
+static int warn_unnamed(struct silt_analysis *r, struct silt_error *err)
 {
 	uint64_t unmatched = 0;
 
@@ -193,7 +193,7 @@ static int warn_unnamed(struct silt_report *r, struct silt_error *err)
 		    (unsigned long long)unmatched);
 }
 
-static bool has_anonymous(const struct silt_report *r)
+static bool has_anonymous(const struct silt_analysis *r)
 {
 	for (uint32_t i = 0; i < silt_catalog_location_count(&r->catalog); i++)
 		if (silt_catalog_location(&r->catalog, i)->module == SILT_NONE)
@@ -201,7 +201,7 @@ static bool has_anonymous(const struct silt_report *r)
 	return false;
 }
 
-static int warn_pair(struct silt_report *r, struct silt_error *err)
+static int warn_pair(struct silt_analysis *r, struct silt_error *err)
 {
 	const struct silt_process *b = &r->snapshots[SILT_BEFORE]->process,
 				  *a = &r->snapshots[SILT_AFTER]->process;
@@ -223,7 +223,7 @@ static int warn_pair(struct silt_report *r, struct silt_error *err)
 	return rc;
 }
 
-int silt_report_warn(struct silt_report *r, struct silt_error *err)
+int silt_analysis_warn(struct silt_analysis *r, struct silt_error *err)
 {
 	int rc = 0;
 

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 #include <string.h>
 
-#include "analyze/report.h"
+#include "analyze/analysis.h"
 #include "build_snapshot.h"
 #include "fake_symbols.h"
 
@@ -53,10 +53,10 @@ static uint32_t add2(struct fixture *f, uint32_t m1, uint64_t o1, uint32_t m2, u
 	return stack;
 }
 
-static void prepare(struct silt_report *r, const struct fixture *f, const struct silt_report_options *o)
+static void prepare(struct silt_analysis *r, const struct fixture *f, const struct silt_report_options *o)
 {
 	struct silt_error err = { 0 };
-	int rc = silt_report_prepare(r, NULL, f->s, o, &err);
+	int rc = silt_analysis_prepare(r, NULL, f->s, o, &err);
 
 	if (rc != 0)
 		fail_msg("%s", err.msg);
@@ -66,11 +66,11 @@ static struct silt_stack_start start_of(struct fixture *f, uint32_t stack, bool 
 {
 	struct silt_report_options o = { .top = 0, .all_frames = all_frames };
 	struct silt_stack_start start;
-	struct silt_report r;
+	struct silt_analysis r;
 
 	prepare(&r, f, &o);
 	start = silt_names_stack_start(&r.names, r.stacks[SILT_AFTER][stack], all_frames);
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	return start;
 }
 
@@ -100,7 +100,7 @@ static void allocators_are_hidden(void **state)
 	silt_snapshot_destroy(f.s);
 }
 
-static const char *only_key(struct fixture *f, enum silt_by by, struct silt_report *r)
+static const char *only_key(struct fixture *f, enum silt_by by, struct silt_analysis *r)
 {
 	static struct silt_report_options o;
 
@@ -127,11 +127,11 @@ static void groups_take_the_first_shown_frame(void **state)
 	add2(&f, f.cxx, 0x10, f.app, 0x100, 40);
 	add2(&f, f.je, 0x10, f.app, 0x100, 2);
 	for (size_t i = 0; i < SILT_ARRAY_LEN(EXPECTED); i++) {
-		struct silt_report r;
+		struct silt_analysis r;
 
 		assert_string_equal(only_key(&f, EXPECTED[i].by, &r), EXPECTED[i].key);
 		assert_int_equal(r.rows[0].sum[1].bytes, 42);
-		silt_report_deinit(&r);
+		silt_analysis_deinit(&r);
 	}
 	silt_snapshot_destroy(f.s);
 }
@@ -139,7 +139,7 @@ static void groups_take_the_first_shown_frame(void **state)
 static void unknown_functions_are_grouped_by_module(void **state)
 {
 	struct fixture f;
-	struct silt_report r;
+	struct silt_analysis r;
 
 	(void)state;
 	setup(&f);
@@ -147,19 +147,19 @@ static void unknown_functions_are_grouped_by_module(void **state)
 	add2(&f, f.app, 0xbeef, f.app, 0x200, 2);
 	assert_string_equal(only_key(&f, SILT_BY_FUNCTION, &r), "(unknown function) [app]");
 	assert_int_equal(r.rows[0].sum[1].bytes, 3);
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	silt_snapshot_destroy(f.s);
 }
 
 static size_t rows_with(struct fixture *f, const char *focus, const char *ignore, bool all_frames)
 {
 	struct silt_report_options o = { .top = 0, .focus = focus, .ignore = ignore, .all_frames = all_frames };
-	struct silt_report r;
+	struct silt_analysis r;
 	size_t count;
 
 	prepare(&r, f, &o);
 	count = r.row_count;
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	return count;
 }
 
@@ -188,7 +188,7 @@ static void few_names_are_asked_for(void **state)
 {
 	struct silt_report_options o = { .top = 1 };
 	struct fixture f;
-	struct silt_report r;
+	struct silt_analysis r;
 
 	(void)state;
 	setup(&f);
@@ -199,7 +199,7 @@ static void few_names_are_asked_for(void **state)
 	assert_int_equal(r.rows[0].sum[1].bytes, 100);
 	assert_int_equal(fake_symbols_requests(), 2);
 	assert_int_equal(fake_symbols_resolves(), 1);
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	silt_snapshot_destroy(f.s);
 }
 
@@ -207,24 +207,24 @@ static void wrong_regex_is_wrong_usage(void **state)
 {
 	struct silt_report_options o = { .focus = "(" };
 	struct silt_error err = { 0 };
-	struct silt_report r;
+	struct silt_analysis r;
 	struct fixture f;
 
 	(void)state;
 	setup(&f);
-	assert_int_equal(silt_report_prepare(&r, NULL, f.s, &o, &err), SILT_E_INVAL);
+	assert_int_equal(silt_analysis_prepare(&r, NULL, f.s, &o, &err), SILT_E_INVAL);
 	assert_non_null(strstr(err.msg, "--focus: '('"));
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	silt_snapshot_destroy(f.s);
 }
 
 static int diff_error(struct silt_snapshot *b, struct silt_snapshot *a, const struct silt_report_options *o,
 		      struct silt_error *err)
 {
-	struct silt_report r;
-	int rc = silt_report_prepare(&r, b, a, o, err);
+	struct silt_analysis r;
+	int rc = silt_analysis_prepare(&r, b, a, o, err);
 
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	return rc;
 }
 

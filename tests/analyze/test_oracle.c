@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "analyze/report.h"
+#include "analyze/analysis.h"
 #include "build_snapshot.h"
 #include "fake_symbols.h"
 
@@ -127,16 +127,16 @@ static void assert_sums(const struct silt_sum *a, const struct silt_sum *b)
 }
 
 /* The row that a context of snapshot `side` belongs to, through the report's own numbering; NULL if left out. */
-static const struct silt_row *row_of(const struct silt_report *r, unsigned side, const struct silt_context *c)
+static const struct silt_row *row_of(const struct silt_analysis *r, unsigned side, const struct silt_context *c)
 {
 	for (size_t i = 0; i < r->row_count; i++)
-		if (r->rows[i].stack == silt_report_stack(r, side, c) && r->rows[i].kind == c->kind)
+		if (r->rows[i].stack == silt_analysis_stack(r, side, c) && r->rows[i].kind == c->kind)
 			return &r->rows[i];
 	return NULL;
 }
 
 /* Every context's row holds exactly what brute force finds for its stack on both sides; no row is without context. */
-static void check_rows(const struct silt_report *r, const struct silt_snapshot *b, const struct silt_snapshot *a,
+static void check_rows(const struct silt_analysis *r, const struct silt_snapshot *b, const struct silt_snapshot *a,
 		       uint32_t after_epoch)
 {
 	const struct silt_snapshot *sides[2] = { b, a };
@@ -167,17 +167,17 @@ static void check_rows(const struct silt_report *r, const struct silt_snapshot *
 	free(seen);
 }
 
-static void prepare(struct silt_report *r, const struct silt_snapshot *b, const struct silt_snapshot *a,
+static void prepare(struct silt_analysis *r, const struct silt_snapshot *b, const struct silt_snapshot *a,
 		    const struct silt_report_options *o)
 {
 	struct silt_error err = { 0 };
-	int rc = silt_report_prepare(r, b, a, o, &err);
+	int rc = silt_analysis_prepare(r, b, a, o, &err);
 
 	if (rc != 0)
 		fail_msg("%s", err.msg);
 }
 
-static void check_order(const struct silt_report *r)
+static void check_order(const struct silt_analysis *r)
 {
 	for (size_t i = 1; i < r->row_count; i++) {
 		const struct silt_row *x = &r->rows[i - 1], *y = &r->rows[i];
@@ -196,14 +196,14 @@ static void show_equals_brute_force(void **state)
 	(void)state;
 	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
 		struct silt_snapshot *s = random_snapshot(seed);
-		struct silt_report r;
+		struct silt_analysis r;
 
 		prepare(&r, NULL, s, &o);
 		check_rows(&r, NULL, s, 0);
 		check_order(&r);
 		assert_int_equal(r.totals[SILT_AFTER].bytes, s->total_bytes);
 		assert_int_equal(r.totals[SILT_AFTER].count, s->total_count);
-		silt_report_deinit(&r);
+		silt_analysis_deinit(&r);
 		silt_snapshot_destroy(s);
 	}
 }
@@ -215,7 +215,7 @@ static void diff_equals_brute_force(void **state)
 	(void)state;
 	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
 		struct silt_snapshot *b = random_snapshot(seed), *a = random_snapshot(seed + 1000);
-		struct silt_report r;
+		struct silt_analysis r;
 		int64_t bytes = 0;
 
 		prepare(&r, b, a, &o);
@@ -224,7 +224,7 @@ static void diff_equals_brute_force(void **state)
 		for (size_t i = 0; i < r.row_count; i++)
 			bytes += (int64_t)(r.rows[i].sum[1].bytes - r.rows[i].sum[0].bytes);
 		assert_int_equal(bytes, (int64_t)(a->total_bytes - b->total_bytes));
-		silt_report_deinit(&r);
+		silt_analysis_deinit(&r);
 		silt_snapshot_destroy(b);
 		silt_snapshot_destroy(a);
 	}
@@ -237,13 +237,13 @@ static void diff_with_itself_is_empty(void **state)
 	(void)state;
 	for (int by = SILT_BY_STACK; by <= SILT_BY_THREAD; by++) {
 		struct silt_snapshot *b = random_snapshot(5), *a = random_snapshot(5);
-		struct silt_report r;
+		struct silt_analysis r;
 
 		o.by = (enum silt_by)by;
 		a->process.epoch = 2;
 		prepare(&r, b, a, &o);
 		assert_int_equal(r.row_count, 0);
-		silt_report_deinit(&r);
+		silt_analysis_deinit(&r);
 		silt_snapshot_destroy(b);
 		silt_snapshot_destroy(a);
 	}
@@ -253,7 +253,7 @@ static void diff_backwards_is_negated(void **state)
 {
 	struct silt_report_options o = { .top = 0 };
 	struct silt_snapshot *b = random_snapshot(11), *a = random_snapshot(12);
-	struct silt_report forth, back;
+	struct silt_analysis forth, back;
 
 	(void)state;
 	prepare(&forth, b, a, &o);
@@ -270,8 +270,8 @@ static void diff_backwards_is_negated(void **state)
 			assert_sums(&x->sum[SILT_AFTER], &y->sum[SILT_BEFORE]);
 		}
 	}
-	silt_report_deinit(&forth);
-	silt_report_deinit(&back);
+	silt_analysis_deinit(&forth);
+	silt_analysis_deinit(&back);
 	silt_snapshot_destroy(b);
 	silt_snapshot_destroy(a);
 }
@@ -283,7 +283,7 @@ static void new_counts_later_epochs_only(void **state)
 	(void)state;
 	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
 		struct silt_snapshot *b = random_snapshot(seed), *a = random_snapshot(seed + 1000);
-		struct silt_report r;
+		struct silt_analysis r;
 		uint64_t bytes = 0;
 
 		b->process.epoch = 1;
@@ -294,7 +294,7 @@ static void new_counts_later_epochs_only(void **state)
 			bytes += a->contexts[i].epoch > 1 ? a->contexts[i].live_bytes : 0;
 		assert_int_equal(r.totals[SILT_AFTER].bytes, bytes);
 		assert_int_equal(r.totals[SILT_BEFORE].bytes, 0);
-		silt_report_deinit(&r);
+		silt_analysis_deinit(&r);
 		silt_snapshot_destroy(b);
 		silt_snapshot_destroy(a);
 	}
@@ -308,7 +308,7 @@ static void omissions_add_up(void **state)
 	(void)state;
 	for (int by = SILT_BY_STACK; by <= SILT_BY_THREAD; by++) {
 		struct silt_snapshot *s = random_snapshot(21);
-		struct silt_report r;
+		struct silt_analysis r;
 		uint64_t bytes = 0, count = 0;
 
 		o.by = (enum silt_by)by;
@@ -326,7 +326,7 @@ static void omissions_add_up(void **state)
 		assert_true(r.omitted[SILT_OMIT_REGEX].rows > 0);
 		assert_int_equal(bytes, s->total_bytes);
 		assert_int_equal(count, s->total_count);
-		silt_report_deinit(&r);
+		silt_analysis_deinit(&r);
 		silt_snapshot_destroy(s);
 	}
 }
@@ -340,7 +340,7 @@ static void sizes_equal_brute_force(void **state)
 		struct silt_snapshot *b = random_snapshot(seed), *a = random_snapshot(seed + 1000);
 		const struct silt_snapshot *sides[2] = { b, a };
 		uint64_t expected[2][200] = { { 0 } };
-		struct silt_report r;
+		struct silt_analysis r;
 
 		for (unsigned side = 0; side < 2; side++)
 			for (uint64_t i = 0; i < sides[side]->blocks.count; i++)
@@ -356,7 +356,7 @@ static void sizes_equal_brute_force(void **state)
 		}
 		for (size_t i = 0; i < 200; i++)
 			assert_int_equal(expected[0][i], expected[1][i]); /* the rest is unchanged */
-		silt_report_deinit(&r);
+		silt_analysis_deinit(&r);
 		silt_snapshot_destroy(b);
 		silt_snapshot_destroy(a);
 	}
@@ -366,7 +366,7 @@ static void sampled_sizes_are_weighed(void **state)
 {
 	struct silt_report_options o = { .top = 0, .by = SILT_BY_SIZE };
 	struct silt_snapshot *s = build_snapshot();
-	struct silt_report r;
+	struct silt_analysis r;
 	uint32_t c = build_context(s, build_stack(s, 0, NULL, 0), 200 * 1000000, 1000000, 0, 0);
 
 	(void)state;
@@ -379,7 +379,7 @@ static void sampled_sizes_are_weighed(void **state)
 	/* 1 / (1 - exp(-0.2)) = 5.5167 */
 	assert_int_equal(r.rows[0].sum[1].count, 552);
 	assert_in_range(r.rows[0].sum[1].bytes, 110300, 110400);
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	silt_snapshot_destroy(s);
 }
 
@@ -387,7 +387,7 @@ static void threads_equal_brute_force(void **state)
 {
 	struct silt_report_options o = { .top = 0, .by = SILT_BY_THREAD };
 	struct silt_snapshot *s = random_snapshot(33);
-	struct silt_report r;
+	struct silt_analysis r;
 
 	(void)state;
 	prepare(&r, NULL, s, &o);
@@ -407,7 +407,7 @@ static void threads_equal_brute_force(void **state)
 		}
 		assert_sums(&r.rows[i].sum[1], &sum);
 	}
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	silt_snapshot_destroy(s);
 }
 

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 #include <string.h>
 
-#include "analyze/report.h"
+#include "analyze/analysis.h"
 #include "build_snapshot.h"
 #include "fake_symbols.h"
 
@@ -75,17 +75,17 @@ static void add_after(struct pair *p, uint64_t lib_offset, uint64_t offset, uint
 	add(p->after, p->app_after, p->lib_after, lib_offset, offset, 0x2050, bytes);
 }
 
-static void prepare(struct silt_report *r, const struct pair *p)
+static void prepare(struct silt_analysis *r, const struct pair *p)
 {
 	static const struct silt_report_options o = { .top = 0 };
 	struct silt_error err = { 0 };
-	int rc = silt_report_prepare(r, p->before, p->after, &o, &err);
+	int rc = silt_analysis_prepare(r, p->before, p->after, &o, &err);
 
 	if (rc != 0)
 		fail_msg("%s", err.msg);
 }
 
-static const struct silt_row *find(const struct silt_report *r, uint64_t before, uint64_t after)
+static const struct silt_row *find(const struct silt_analysis *r, uint64_t before, uint64_t after)
 {
 	for (size_t i = 0; i < r->row_count; i++)
 		if (r->rows[i].sum[0].bytes == before && r->rows[i].sum[1].bytes == after)
@@ -94,7 +94,7 @@ static const struct silt_row *find(const struct silt_report *r, uint64_t before,
 	return NULL;
 }
 
-static bool warned(const struct silt_report *r, const char *text)
+static bool warned(const struct silt_analysis *r, const char *text)
 {
 	for (uint32_t i = 0; i < silt_intern_count(r->warnings); i++)
 		if (strstr(silt_intern_text(r->warnings, i), text))
@@ -105,7 +105,7 @@ static bool warned(const struct silt_report *r, const char *text)
 static void lines_count_from_the_function(void **state)
 {
 	struct pair p;
-	struct silt_report r;
+	struct silt_analysis r;
 
 	(void)state;
 	make_pair(&p);
@@ -119,14 +119,14 @@ static void lines_count_from_the_function(void **state)
 	assert_int_equal(find(&r, 1000, 1002)->match, SILT_MATCH_LINE);
 	assert_true(warned(&r, "/bin/app was rebuilt"));
 	assert_true(warned(&r, "build-id 0101010101010101 before, 0202020202020202 after"));
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	free_pair(&p);
 }
 
 static void new_and_gone_stacks_stay_alone(void **state)
 {
 	struct pair p;
-	struct silt_report r;
+	struct silt_analysis r;
 
 	(void)state;
 	make_pair(&p);
@@ -138,14 +138,14 @@ static void new_and_gone_stacks_stay_alone(void **state)
 	assert_int_equal(r.row_count, 2);
 	assert_int_equal(find(&r, 5, 0)->match, SILT_MATCH_EXACT);
 	assert_int_equal(find(&r, 0, 7)->match, SILT_MATCH_EXACT);
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	free_pair(&p);
 }
 
 static void moved_lines_match_by_function(void **state)
 {
 	struct pair p;
-	struct silt_report r;
+	struct silt_analysis r;
 
 	(void)state;
 	make_pair(&p);
@@ -154,7 +154,7 @@ static void moved_lines_match_by_function(void **state)
 	prepare(&r, &p);
 	assert_int_equal(r.row_count, 1);
 	assert_int_equal(find(&r, 10, 30)->match, SILT_MATCH_FUNCTION);
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	free_pair(&p);
 }
 
@@ -162,7 +162,7 @@ static void moved_lines_match_by_function(void **state)
 static void added_call_site_is_growth(void **state)
 {
 	struct pair p;
-	struct silt_report r;
+	struct silt_analysis r;
 
 	(void)state;
 	make_pair(&p);
@@ -172,7 +172,7 @@ static void added_call_site_is_growth(void **state)
 	prepare(&r, &p);
 	assert_int_equal(r.row_count, 1);
 	find(&r, 0, 64);
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	free_pair(&p);
 }
 
@@ -180,7 +180,7 @@ static void added_call_site_is_growth(void **state)
 static void other_frames_must_be_equal(void **state)
 {
 	struct pair p;
-	struct silt_report r;
+	struct silt_analysis r;
 
 	(void)state;
 	make_pair(&p);
@@ -191,14 +191,14 @@ static void other_frames_must_be_equal(void **state)
 	assert_int_equal(r.row_count, 2);
 	assert_int_equal(find(&r, 100, 300)->match, SILT_MATCH_LINE);
 	find(&r, 0, 7);
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	free_pair(&p);
 }
 
 static void without_names_nothing_is_guessed(void **state)
 {
 	struct pair p;
-	struct silt_report r;
+	struct silt_analysis r;
 
 	(void)state;
 	make_pair(&p);
@@ -209,7 +209,7 @@ static void without_names_nothing_is_guessed(void **state)
 	assert_int_equal(r.row_count, 2);
 	assert_true(warned(&r, "could not be matched"));
 	assert_true(warned(&r, "--debug-dir"));
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	free_pair(&p);
 }
 
@@ -217,7 +217,7 @@ static void without_names_nothing_is_guessed(void **state)
 static void a_second_build_is_no_rebuild(void **state)
 {
 	struct pair p;
-	struct silt_report r;
+	struct silt_analysis r;
 	uint32_t frame;
 
 	(void)state;
@@ -231,7 +231,7 @@ static void a_second_build_is_no_rebuild(void **state)
 	assert_int_equal(r.row_count, 1);
 	assert_int_equal(find(&r, 10, 20)->match, SILT_MATCH_EXACT);
 	assert_false(warned(&r, "libx"));
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	free_pair(&p);
 }
 
@@ -243,7 +243,7 @@ static void programs_pair_under_any_name(void **state)
 	};
 	struct silt_snapshot *b = build_snapshot(), *a = build_snapshot();
 	struct pair p = { .before = b, .after = a };
-	struct silt_report r;
+	struct silt_analysis r;
 	uint32_t frame;
 
 	(void)state;
@@ -258,7 +258,7 @@ static void programs_pair_under_any_name(void **state)
 	prepare(&r, &p);
 	assert_int_equal(r.row_count, 1);
 	assert_int_equal(find(&r, 10, 25)->match, SILT_MATCH_LINE);
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	free_pair(&p);
 }
 
@@ -273,7 +273,7 @@ static void clones_and_hashes_do_not_matter(void **state)
 		{ "/bin/app", 2, 0x2050, { FN("main", 50, 0) } },
 	};
 	struct pair p;
-	struct silt_report r;
+	struct silt_analysis r;
 
 	(void)state;
 	make_pair(&p);
@@ -286,7 +286,7 @@ static void clones_and_hashes_do_not_matter(void **state)
 	assert_int_equal(r.row_count, 2);
 	assert_int_equal(find(&r, 1, 10)->match, SILT_MATCH_LINE);
 	assert_int_equal(find(&r, 2, 20)->match, SILT_MATCH_LINE);
-	silt_report_deinit(&r);
+	silt_analysis_deinit(&r);
 	free_pair(&p);
 }
 

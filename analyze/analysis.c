@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The way from one or two snapshots to sorted, filtered rows. */
-#include "analyze/report.h"
+#include "analyze/analysis.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -28,19 +28,19 @@ static struct silt_sum context_sum(const struct silt_context *c)
 				 .alloc_count = c->alloc_count};
 }
 
-bool silt_report_counts(const struct silt_report *r, unsigned side, const struct silt_context *c)
+bool silt_analysis_counts(const struct silt_analysis *r, unsigned side, const struct silt_context *c)
 {
 	if (!r->options->only_new)
 		return true;
 	return side == SILT_AFTER && c->epoch > r->snapshots[SILT_BEFORE]->process.epoch;
 }
 
-uint32_t silt_report_stack(const struct silt_report *r, unsigned side, const struct silt_context *c)
+uint32_t silt_analysis_stack(const struct silt_analysis *r, unsigned side, const struct silt_context *c)
 {
 	return r->representative[r->stacks[side][c->stack]];
 }
 
-struct silt_row *silt_report_add_row(struct silt_report *r)
+struct silt_row *silt_analysis_add_row(struct silt_analysis *r)
 {
 	if (r->row_count == r->row_room) {
 		size_t room = r->row_room ? r->row_room * 2 : 256;
@@ -55,12 +55,12 @@ struct silt_row *silt_report_add_row(struct silt_report *r)
 	return &r->rows[r->row_count++];
 }
 
-static bool by_allocated(const struct silt_report *r)
+static bool by_allocated(const struct silt_analysis *r)
 {
 	return r->options->sort == SILT_SORT_ALLOCATED_BYTES || r->options->sort == SILT_SORT_ALLOCATED_COUNT;
 }
 
-bool silt_row_matters(const struct silt_report *r, const struct silt_row *row)
+bool silt_row_matters(const struct silt_analysis *r, const struct silt_row *row)
 {
 	const struct silt_sum *b = &row->sum[SILT_BEFORE], *a = &row->sum[SILT_AFTER];
 
@@ -71,7 +71,7 @@ bool silt_row_matters(const struct silt_report *r, const struct silt_row *row)
 
 /* ---- what the options need of the snapshots ---- */
 
-static int check_sessions(const struct silt_report *r, struct silt_error *err)
+static int check_sessions(const struct silt_analysis *r, struct silt_error *err)
 {
 	const struct silt_snapshot *b = r->snapshots[SILT_BEFORE], *a = r->snapshots[SILT_AFTER];
 
@@ -92,7 +92,7 @@ static int check_sessions(const struct silt_report *r, struct silt_error *err)
 	return 0;
 }
 
-static int check_snapshot(const struct silt_report *r, const struct silt_snapshot *s, struct silt_error *err)
+static int check_snapshot(const struct silt_analysis *r, const struct silt_snapshot *s, struct silt_error *err)
 {
 	if (r->options->by == SILT_BY_THREAD && !s->process.with_threads)
 		return silt_error_set(
@@ -107,7 +107,7 @@ static int check_snapshot(const struct silt_report *r, const struct silt_snapsho
 	return 0;
 }
 
-static int check_options(const struct silt_report *r, struct silt_error *err)
+static int check_options(const struct silt_analysis *r, struct silt_error *err)
 {
 	int rc = 0;
 
@@ -129,7 +129,7 @@ static bool same_run(const struct silt_snapshot *b, const struct silt_snapshot *
 
 /* ---- numbering ---- */
 
-static int number_stacks(struct silt_report *r, struct silt_error *err)
+static int number_stacks(struct silt_analysis *r, struct silt_error *err)
 {
 	const struct silt_snapshot *b = r->snapshots[SILT_BEFORE], *a = r->snapshots[SILT_AFTER];
 	int rc = silt_catalog_init(&r->catalog, err);
@@ -151,7 +151,7 @@ static int number_stacks(struct silt_report *r, struct silt_error *err)
 	return silt_names_init(&r->names, &r->catalog, &r->options->symbols, err);
 }
 
-static void add_totals(struct silt_report *r)
+static void add_totals(struct silt_analysis *r)
 {
 	for (unsigned side = 0; side < SILT_SIDES; side++) {
 		const struct silt_snapshot *s = r->snapshots[side];
@@ -159,7 +159,7 @@ static void add_totals(struct silt_report *r)
 		for (uint32_t i = 0; s && i < s->context_count; i++) {
 			struct silt_sum sum = context_sum(&s->contexts[i]);
 
-			if (silt_report_counts(r, side, &s->contexts[i]))
+			if (silt_analysis_counts(r, side, &s->contexts[i]))
 				silt_sum_add(&r->totals[side], &sum);
 		}
 	}
@@ -167,10 +167,10 @@ static void add_totals(struct silt_report *r)
 
 /* ---- rows by stack ---- */
 
-static int add_stack_row(struct silt_report *r, struct silt_intern *index, unsigned side,
+static int add_stack_row(struct silt_analysis *r, struct silt_intern *index, unsigned side,
 			 const struct silt_context *c, struct silt_error *err)
 {
-	uint32_t key[2] = {silt_report_stack(r, side, c), c->kind};
+	uint32_t key[2] = {silt_analysis_stack(r, side, c), c->kind};
 	struct silt_sum sum = context_sum(c);
 	struct silt_row *row;
 	bool fresh;
@@ -178,7 +178,7 @@ static int add_stack_row(struct silt_report *r, struct silt_intern *index, unsig
 
 	if (at == SILT_NONE)
 		return no_memory(err);
-	row = fresh ? silt_report_add_row(r) : &r->rows[at];
+	row = fresh ? silt_analysis_add_row(r) : &r->rows[at];
 	if (!row)
 		return no_memory(err);
 	if (fresh) {
@@ -191,7 +191,7 @@ static int add_stack_row(struct silt_report *r, struct silt_intern *index, unsig
 	return 0;
 }
 
-static int make_stack_rows(struct silt_report *r, struct silt_error *err)
+static int make_stack_rows(struct silt_analysis *r, struct silt_error *err)
 {
 	struct silt_intern *index = silt_intern_create();
 	int rc = index ? 0 : no_memory(err);
@@ -200,7 +200,7 @@ static int make_stack_rows(struct silt_report *r, struct silt_error *err)
 		const struct silt_snapshot *s = r->snapshots[side];
 
 		for (uint32_t i = 0; s && i < s->context_count && rc == 0; i++)
-			if (silt_report_counts(r, side, &s->contexts[i]))
+			if (silt_analysis_counts(r, side, &s->contexts[i]))
 				rc = add_stack_row(r, index, side, &s->contexts[i], err);
 	}
 	silt_intern_destroy(index);
@@ -209,7 +209,7 @@ static int make_stack_rows(struct silt_report *r, struct silt_error *err)
 
 /* ---- leaving rows out ---- */
 
-static void omit(struct silt_report *r, enum silt_omission why, const struct silt_row *row)
+static void omit(struct silt_analysis *r, enum silt_omission why, const struct silt_row *row)
 {
 	r->omitted[why].rows++;
 	for (unsigned side = 0; side < SILT_SIDES; side++)
@@ -221,7 +221,7 @@ static uint64_t distance(uint64_t a, uint64_t b)
 	return a > b ? a - b : b - a;
 }
 
-static bool is_small(const struct silt_report *r, const struct silt_row *row)
+static bool is_small(const struct silt_analysis *r, const struct silt_row *row)
 {
 	const struct silt_sum *b = &row->sum[SILT_BEFORE], *a = &row->sum[SILT_AFTER];
 
@@ -229,7 +229,7 @@ static bool is_small(const struct silt_report *r, const struct silt_row *row)
 	       distance(b->count, a->count) < r->options->min_count;
 }
 
-static void drop_small_rows(struct silt_report *r)
+static void drop_small_rows(struct silt_analysis *r)
 {
 	size_t kept = 0;
 
@@ -244,7 +244,7 @@ static void drop_small_rows(struct silt_report *r)
 	r->row_count = kept;
 }
 
-static int filter_stack_rows(struct silt_report *r, struct silt_error *err)
+static int filter_stack_rows(struct silt_analysis *r, struct silt_error *err)
 {
 	uint32_t *stacks = calloc(r->row_count + 1, sizeof(*stacks));
 	bool *keep = calloc((size_t)silt_catalog_stack_count(&r->catalog) + 1, sizeof(*keep));
@@ -270,7 +270,7 @@ static int filter_stack_rows(struct silt_report *r, struct silt_error *err)
 
 /* ---- rows by anything else: filters take stacks before they are grouped ---- */
 
-static bool *used_stacks(const struct silt_report *r)
+static bool *used_stacks(const struct silt_analysis *r)
 {
 	bool *used = calloc((size_t)silt_catalog_stack_count(&r->catalog) + 1, sizeof(*used));
 
@@ -278,13 +278,13 @@ static bool *used_stacks(const struct silt_report *r)
 		const struct silt_snapshot *s = r->snapshots[side];
 
 		for (uint32_t i = 0; s && i < s->context_count; i++)
-			if (silt_report_counts(r, side, &s->contexts[i]))
-				used[silt_report_stack(r, side, &s->contexts[i])] = true;
+			if (silt_analysis_counts(r, side, &s->contexts[i]))
+				used[silt_analysis_stack(r, side, &s->contexts[i])] = true;
 	}
 	return used;
 }
 
-static void count_dropped(struct silt_report *r, const bool *was_used, const bool *used)
+static void count_dropped(struct silt_analysis *r, const bool *was_used, const bool *used)
 {
 	for (uint32_t i = 0; i < silt_catalog_stack_count(&r->catalog); i++)
 		r->omitted[SILT_OMIT_REGEX].rows += was_used[i] && !used[i];
@@ -294,14 +294,14 @@ static void count_dropped(struct silt_report *r, const bool *was_used, const boo
 		for (uint32_t i = 0; s && i < s->context_count; i++) {
 			struct silt_sum sum = context_sum(&s->contexts[i]);
 
-			if (silt_report_counts(r, side, &s->contexts[i]) &&
-			    !used[silt_report_stack(r, side, &s->contexts[i])])
+			if (silt_analysis_counts(r, side, &s->contexts[i]) &&
+			    !used[silt_analysis_stack(r, side, &s->contexts[i])])
 				silt_sum_add(&r->omitted[SILT_OMIT_REGEX].sum[side], &sum);
 		}
 	}
 }
 
-static int make_group_rows(struct silt_report *r, struct silt_error *err)
+static int make_group_rows(struct silt_analysis *r, struct silt_error *err)
 {
 	uint32_t count = silt_catalog_stack_count(&r->catalog), listed = 0;
 	bool *used = used_stacks(r), *keep = calloc((size_t)count + 1, sizeof(*keep));
@@ -319,7 +319,7 @@ static int make_group_rows(struct silt_report *r, struct silt_error *err)
 		memcpy(keep, used, count * sizeof(*keep));
 	}
 	if (rc == 0)
-		rc = silt_report_group(r, keep, err);
+		rc = silt_analysis_group(r, keep, err);
 	free(used);
 	free(keep);
 	free(stacks);
@@ -375,7 +375,7 @@ static int64_t delta(const struct silt_row *row, enum silt_sort sort)
 	return (int64_t)(a->bytes - b->bytes);
 }
 
-static int compare_keys(const struct silt_report *r, const struct silt_row *a, const struct silt_row *b)
+static int compare_keys(const struct silt_analysis *r, const struct silt_row *a, const struct silt_row *b)
 {
 	const char *p, *q;
 	int order;
@@ -394,7 +394,7 @@ static int compare_keys(const struct silt_report *r, const struct silt_row *a, c
 /* Largest growth first, shrinking last. */
 static int compare_rows(const void *pa, const void *pb, void *report)
 {
-	const struct silt_report *r = report;
+	const struct silt_analysis *r = report;
 	const struct silt_row *a = pa, *b = pb;
 	const enum silt_sort keys[] = {r->options->sort, SILT_SORT_BYTES, SILT_SORT_COUNT};
 
@@ -407,7 +407,7 @@ static int compare_rows(const void *pa, const void *pb, void *report)
 	return compare_keys(r, a, b);
 }
 
-static void cut_rows(struct silt_report *r)
+static void cut_rows(struct silt_analysis *r)
 {
 	int64_t top = r->options->top;
 
@@ -418,7 +418,7 @@ static void cut_rows(struct silt_report *r)
 		omit(r, SILT_OMIT_TOP, &r->rows[i]);
 }
 
-static int name_shown_rows(struct silt_report *r, struct silt_error *err)
+static int name_shown_rows(struct silt_analysis *r, struct silt_error *err)
 {
 	for (size_t i = 0; i < r->shown && r->options->by == SILT_BY_STACK; i++) {
 		int rc = silt_names_want_stack(&r->names, r->rows[i].stack, err);
@@ -429,7 +429,7 @@ static int name_shown_rows(struct silt_report *r, struct silt_error *err)
 	return silt_names_resolve(&r->names, err);
 }
 
-static int make_rows(struct silt_report *r, struct silt_error *err)
+static int make_rows(struct silt_analysis *r, struct silt_error *err)
 {
 	bool by_stack = r->options->by == SILT_BY_STACK;
 	int rc = by_stack ? make_stack_rows(r, err) : make_group_rows(r, err);
@@ -447,7 +447,7 @@ static int make_rows(struct silt_report *r, struct silt_error *err)
 	return name_shown_rows(r, err);
 }
 
-int silt_report_prepare(struct silt_report *r, const struct silt_snapshot *before,
+int silt_analysis_prepare(struct silt_analysis *r, const struct silt_snapshot *before,
 			const struct silt_snapshot *after, const struct silt_report_options *o,
 			struct silt_error *err)
 {
@@ -472,13 +472,13 @@ int silt_report_prepare(struct silt_report *r, const struct silt_snapshot *befor
 		return rc;
 	add_totals(r);
 	if (before && !o->only_new)
-		rc = silt_report_match_rebuilt(r, err);
+		rc = silt_analysis_match_rebuilt(r, err);
 	if (rc == 0)
 		rc = make_rows(r, err);
-	return rc < 0 ? rc : silt_report_warn(r, err);
+	return rc < 0 ? rc : silt_analysis_warn(r, err);
 }
 
-void silt_report_deinit(struct silt_report *r)
+void silt_analysis_deinit(struct silt_analysis *r)
 {
 	if (r->names.catalog)
 		silt_names_deinit(&r->names);

@@ -2,10 +2,10 @@
 /**
  * One report in the making: show and diff are the same work, show being a diff whose BEFORE is empty.
  *
- * silt_report_prepare numbers the stacks and makes, filters, sorts and cuts the rows; the renderers only read.
+ * silt_analysis_prepare numbers the stacks and makes, filters, sorts and cuts the rows; the renderers only read.
  */
-#ifndef SILT_ANALYZE_REPORT_H
-#define SILT_ANALYZE_REPORT_H
+#ifndef SILT_ANALYZE_ANALYSIS_H
+#define SILT_ANALYZE_ANALYSIS_H
 
 #include <regex.h>
 
@@ -47,7 +47,7 @@ struct silt_omitted {
 	struct silt_sum sum[SILT_SIDES];
 };
 
-struct silt_report {
+struct silt_analysis {
 	const struct silt_report_options *options;
 	const struct silt_snapshot *snapshots[SILT_SIDES]; /* [SILT_BEFORE] is NULL for show */
 	bool estimated;                                    /* sampled: every figure is an estimate */
@@ -71,41 +71,41 @@ struct silt_report {
 
 /* ---- report.c: the way from snapshots to rows ---- */
 
-/** before is NULL for show. On failure, too, silt_report_deinit must follow. */
-int silt_report_prepare(struct silt_report *r, const struct silt_snapshot *before,
+/** before is NULL for show. On failure, too, silt_analysis_deinit must follow. */
+int silt_analysis_prepare(struct silt_analysis *r, const struct silt_snapshot *before,
 			const struct silt_snapshot *after, const struct silt_report_options *o,
 			struct silt_error *err);
-void silt_report_deinit(struct silt_report *r);
+void silt_analysis_deinit(struct silt_analysis *r);
 /** True when a context counts in this report (with --new, only what was allocated since BEFORE). */
-bool silt_report_counts(const struct silt_report *r, unsigned side, const struct silt_context *c);
+bool silt_analysis_counts(const struct silt_analysis *r, unsigned side, const struct silt_context *c);
 void silt_sum_add(struct silt_sum *to, const struct silt_sum *from);
 /** The catalog stack a context is accounted under. */
-uint32_t silt_report_stack(const struct silt_report *r, unsigned side, const struct silt_context *c);
+uint32_t silt_analysis_stack(const struct silt_analysis *r, unsigned side, const struct silt_context *c);
 /** Whether a row has anything to say: live memory (show) or a change (diff) in what it is sorted by. */
-bool silt_row_matters(const struct silt_report *r, const struct silt_row *row);
+bool silt_row_matters(const struct silt_analysis *r, const struct silt_row *row);
 /** A zeroed row at the end; NULL when out of memory. Valid until the next one. */
-struct silt_row *silt_report_add_row(struct silt_report *r);
+struct silt_row *silt_analysis_add_row(struct silt_analysis *r);
 
 /* ---- rebuilt.c: stacks of rebuilt modules matched by names ---- */
-int silt_report_match_rebuilt(struct silt_report *r, struct silt_error *err);
+int silt_analysis_match_rebuilt(struct silt_analysis *r, struct silt_error *err);
 
 /* ---- filter.c: --focus and --ignore ---- */
-int silt_filter_init(struct silt_report *r, struct silt_error *err);
-void silt_filter_deinit(struct silt_report *r);
+int silt_filter_init(struct silt_analysis *r, struct silt_error *err);
+void silt_filter_deinit(struct silt_analysis *r);
 /** Sets keep[i] for each of the catalog stacks listed. */
-int silt_filter_stacks(struct silt_report *r, const uint32_t *stacks, size_t count, bool *keep,
+int silt_filter_stacks(struct silt_analysis *r, const uint32_t *stacks, size_t count, bool *keep,
 		       struct silt_error *err);
 
 /* ---- groups.c: rows by anything but the stack ---- */
 /** used: per catalog stack, whether it is accounted for and no filter took it. */
-int silt_report_group(struct silt_report *r, const bool *used, struct silt_error *err);
+int silt_analysis_group(struct silt_analysis *r, const bool *used, struct silt_error *err);
 
 /* ---- warnings.c ---- */
 /** Everything a reader must know to take the figures for what they are; in both snapshots' own words too. */
-int silt_report_warn(struct silt_report *r, struct silt_error *err);
+int silt_analysis_warn(struct silt_analysis *r, struct silt_error *err);
 
 /* ---- report_text.c, report_json.c ---- */
-int silt_report_text(const struct silt_report *r, FILE *out, struct silt_error *err);
-int silt_report_json(const struct silt_report *r, FILE *out, struct silt_error *err);
+int silt_analysis_text(const struct silt_analysis *r, FILE *out, struct silt_error *err);
+int silt_analysis_json(const struct silt_analysis *r, FILE *out, struct silt_error *err);
 
 #endif
