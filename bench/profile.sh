@@ -85,7 +85,7 @@ run_callgrind() {
 	echo "instructions per pair, depth $depth, $threads thread(s), $(basename "$program"):"
 	echo "untracked $plain, tracked $tracked, extra $(awk "BEGIN { printf \"%.1f\", $tracked - $plain }")"
 	echo "by function (self):"
-	callgrind_annotate "$dir/silt.cg" 2>/dev/null | awk -v n="$n" '
+	callgrind_annotate --auto=no "$dir/silt.cg" 2>/dev/null | awk -v n="$n" '
 		$1 ~ /^[0-9,]+$/ && /:/ && !/=>/ {
 			count = $1
 			gsub(",", "", count)

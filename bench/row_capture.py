@@ -33,11 +33,11 @@ class Target:
                                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=bench.disk)
         self.pid, self.count = self.ready(self.answer())
 
-    @staticmethod
-    def ready(line):
+    def ready(self, line):
         words = line.split()
         if len(words) != 3 or words[0] != b"ready":
-            raise Failed("hold did not start under silt run")
+            self.end()
+            raise Failed("hold under silt run ended (status %s) before it was ready" % self.process.returncode)
         return int(words[1]), int(words[2])
 
     def ask(self, line):
@@ -56,9 +56,14 @@ class Target:
         self.pid, self.count = self.ready(self.ask("grow %d" % GROW))
 
     def end(self):
+        """Its input ends, so it ends by itself; what does not is killed."""
+        self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            pass
         self.bench.processes.end_session(self.process.pid)
         self.process.wait()
-        self.process.stdin.close()
         self.process.stdout.close()
 
 

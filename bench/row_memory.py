@@ -49,7 +49,9 @@ def look(bench, command):
         with bench.limit(process):
             words = process.stdout.readline().split()
         if len(words) != 3 or words[0] != b"ready":
-            raise Failed("hold did not start under: " + " ".join(command[:6]))
+            process.stdin.close()
+            status, _ = bench.wait(process)
+            raise Failed("%s ended with status %d before it was ready" % (" ".join(command[:6]), status))
         own = resident(int(words[1]))
         database = database_bytes(process.pid)
         process.stdin.write(b"quit\n")
