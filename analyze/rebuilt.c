@@ -129,17 +129,17 @@ static bool push_name(struct matcher *m, const char *name, size_t len)
 	return number != SILT_NONE && push(m, number);
 }
 
-static bool push_line(struct matcher *m, const struct silt_symbol_frame *f, uint32_t start_line)
+/* Lines in the file that holds the physical function count from that function's beginning, those of functions inlined
+ * into it, too: an edit above both moves all of them alike. */
+static bool push_line(struct matcher *m, const struct silt_symbol_frame *f, const struct silt_symbol_frame *physical,
+		      uint32_t start_line)
 {
 	size_t len = 0;
 	const char *file = f->file ? silt_path_name(f->file, &len) : "";
+	bool relative = start_line > 0 && f->file && physical->file && strcmp(f->file, physical->file) == 0;
 
-	if (!push_name(m, file, len))
-		return false;
-	/* Relative lines have the top bit, so that they never equal absolute ones. */
-	if (start_line > 0 && f->line >= start_line)
-		return push(m, (uint64_t)(f->line - start_line) | 1ull << 63);
-	return push(m, f->line);
+	return push_name(m, file, len) && push(m, relative) &&
+	       push(m, relative ? (uint64_t)f->line - start_line : f->line);
 }
 
 static bool push_rebuilt(struct matcher *m, uint32_t location)
@@ -165,7 +165,7 @@ static bool push_rebuilt(struct matcher *m, uint32_t location)
 		if (!push(m, ITEM_REBUILT) || !push(m, module < twin ? module : twin) ||
 		    !push_name(m, name, stable_length(name)))
 			return false;
-		if (m->with_lines && !push_line(m, &frames[i], i + 1 == count ? start_line : 0))
+		if (m->with_lines && !push_line(m, &frames[i], &frames[count - 1], start_line))
 			return false;
 	}
 	return true;

@@ -235,6 +235,36 @@ static void a_second_build_is_no_rebuild(void **state)
 	free_pair(&p);
 }
 
+/* An inlined function lies in the same file as the one it is inlined into, and moved with it. */
+static void inlined_lines_move_along(void **state)
+{
+	static const struct fake_address symbols[] = {
+		{ "/bin/app", 1, 0x1000, { FN("work", 30, 0x1000) } },
+		{ "/bin/app", 1, 0x1012, { { .function = "put", .file = "/old/src/app.c", .line = 5, .inlined = true },
+					   { .function = "std::grow", .file = "/usr/include/v.h", .line = 9, .inlined = true },
+					   FN("work", 33, 0x1000) } },
+		{ "/bin/app", 1, 0x1050, { FN("main", 50, 0) } },
+		{ "/bin/app", 2, 0x2000, { FN2("work", 130, 0x2000) } },
+		{ "/bin/app", 2, 0x2012, { { .function = "put", .file = "/new/src/app.c", .line = 105, .inlined = true },
+					   { .function = "std::grow", .file = "/usr/include/v.h", .line = 9, .inlined = true },
+					   FN2("work", 133, 0x2000) } },
+		{ "/bin/app", 2, 0x2050, { FN2("main", 50, 0) } },
+	};
+	struct pair p;
+	struct silt_analysis r;
+
+	(void)state;
+	make_pair(&p);
+	fake_symbols_set(symbols, SILT_ARRAY_LEN(symbols));
+	add_before(&p, 0, 0x1012, 1);
+	add_after(&p, 0, 0x2012, 10);
+	prepare(&r, &p);
+	assert_int_equal(r.row_count, 1);
+	assert_int_equal(find(&r, 1, 10)->match, SILT_MATCH_LINE);
+	silt_analysis_deinit(&r);
+	free_pair(&p);
+}
+
 static void programs_pair_under_any_name(void **state)
 {
 	static const struct fake_address symbols[] = {
@@ -300,6 +330,7 @@ int main(void)
 		cmocka_unit_test(other_frames_must_be_equal),
 		cmocka_unit_test(without_names_nothing_is_guessed),
 		cmocka_unit_test(a_second_build_is_no_rebuild),
+		cmocka_unit_test(inlined_lines_move_along),
 		cmocka_unit_test(programs_pair_under_any_name),
 		cmocka_unit_test(clones_and_hashes_do_not_matter),
 	};
