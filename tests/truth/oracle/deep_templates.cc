@@ -98,12 +98,12 @@ size_t work(unsigned seed)
 	std::vector<std::string> log;
 	std::vector<Node> kept;
 
-	for (int i = 0; i < 12; i++) {
+	for (int i = 0; i < 24; i++) {
 		kept.push_back(grow(7, seed));
 		result += print(kept.back()).size();
 		Tower<12>::climb([&log](auto &&s) { log.push_back(s); });
 		try {
-			fail(i, log);
+			fail(i % 12, log);
 		} catch (const std::exception &e) {
 			result += std::string(e.what()).size();
 		}

@@ -37,7 +37,7 @@ int main(int argc, char **argv)
 
 
 def prepare_python(folder):
-    return ["/usr/bin/python3", os.path.join(HERE, "program.py")], {"PYTHONMALLOC": "malloc"}, 60
+    return ["/usr/bin/python3", os.path.join(HERE, "program.py")], {"PYTHONMALLOC": "malloc"}
 
 
 def prepare_cc1plus(folder):
@@ -45,7 +45,9 @@ def prepare_cc1plus(folder):
     source = os.path.join(folder, "a.cc")
     with open(source, "w") as f:
         f.write(CXX_SOURCE)
-    return [path, "-quiet", "-O1", source, "-o", os.path.join(folder, "a.s")], {}, 60
+    clean = os.path.join(folder, "a.ii")
+    subprocess.run(["g++", "-E", source, "-o", clean], check=True)
+    return [path, "-quiet", "-fpreprocessed", "-O1", clean, "-o", os.path.join(folder, "a.s")], {}
 
 
 def prepare_sqlite(folder):
@@ -58,7 +60,7 @@ def prepare_sqlite(folder):
                 "with recursive n(x) as (select 1 union all select x + 1 from n where x < 20000) "
                 "select sum(x), group_concat(x) from n where x in (select a from t);\n"
                 "select json_group_array(b) from t; select printf('%s', upper(b)) from t order by random();\n")
-    return ["/usr/bin/sqlite3", "-batch", "-init", os.devnull, ":memory:", ".read " + script], {}, 6
+    return ["/usr/bin/sqlite3", "-batch", "-init", os.devnull, ":memory:", ".read " + script], {}
 
 
 def prepare_xmllint(folder):
@@ -69,19 +71,22 @@ def prepare_xmllint(folder):
             f.write("<n:entry id='e%d'><name lang='x%d'>text %d &amp; more</name><![CDATA[%d]]></n:entry>\n" %
                     (i, i % 7, i, i))
         f.write("</root>\n")
-    return ["/usr/bin/xmllint", "--format", "--xpath", "count(//name[@lang='x3'])", path], {}, 25
+    return ["/usr/bin/xmllint", "--format", "--xpath", "count(//name[@lang='x3'])", path], {}
 
 
 def prepare_rust(folder):
-    return [os.path.join(BUILT, "rust_program")], {}, 3
+    return [os.path.join(BUILT, "rust_program")], {}
 
 
 def prepare_cxx(folder):
-    return [os.path.join(BUILT, "deep_templates")], {}, 12
+    return [os.path.join(BUILT, "deep_templates")], {}
 
 
-PROGRAMS = {"python": prepare_python, "cc1plus": prepare_cc1plus, "sqlite": prepare_sqlite, "xmllint": prepare_xmllint,
-            "rust": prepare_rust, "cxx": prepare_cxx}
+# What to run, one in how many allocations to choose with the witness in front and behind, and after how many behind to
+# kill the program (0: never), as most free everything before they end.
+PROGRAMS = {"python": (prepare_python, 25, 10, 0), "cc1plus": (prepare_cc1plus, 20, 3, 12000),
+            "sqlite": (prepare_sqlite, 6, 2, 12000), "xmllint": (prepare_xmllint, 60, 20, 16000),
+            "rust": (prepare_rust, 14, 5, 10000), "cxx": (prepare_cxx, 6, 1, 9000)}
 
 
 def read_log(path):
@@ -133,27 +138,30 @@ def compare(dump, path, place):
 
 def run(name, place):
     with tempfile.TemporaryDirectory(prefix="silt-oracle-") as folder:
-        command, more, period = PROGRAMS[name](folder)
+        prepare, front_period, behind_period, stop = PROGRAMS[name]
+        command, more = prepare(folder)
         if not os.path.exists(command[0]):
             print("skip: %s is missing" % command[0])
             return None
         log, out = os.path.join(folder, "log"), os.path.join(folder, "out.silt")
         library = os.path.join(BUILT, "oracle_preload.so")
-        # Behind the agent only blocks that are never freed count, so more of them must be drawn.
-        env = dict(os.environ, ORACLE_LOG=log, ORACLE_PLACE=place, ORACLE_PERIOD=str(period), **more)
+        env = dict(os.environ, ORACLE_LOG=log, ORACLE_PLACE=place, **more)
+        env["ORACLE_PERIOD"] = str(front_period if place == "front" else behind_period)
         if place == "front":
             command = [os.path.join(BUILT, "oracle_exec"), library] + command
         else:
             env["LD_PRELOAD"] = library
+            if stop:
+                env["ORACLE_STOP"] = str(stop)
         r = subprocess.run([SILT, "run", "-q", "--depth", "250", "-o", out, "--"] + command, env=env,
                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=200)
-        if r.returncode != 0:
+        if r.returncode != (128 + 9 if "ORACLE_STOP" in env else 0):
             print("FAILED %s %s: ended with %d: %s" % (name, place, r.returncode, r.stderr.decode(errors="replace")[-500:]))
             return False
         candidates = [dumps.Dump(BLOCKS, os.path.join(folder, f)) for f in os.listdir(folder) if f.startswith("out")]
         dump = max(candidates, key=lambda d: d.process["start"])
         compared, differences = compare(dump, log, place)
-    wanted = WANTED if place == "front" else 1000
+    wanted = WANTED if place == "front" else 100
     good = compared >= wanted and len(differences) <= compared * LIMIT
     print("%-6s %s, witness %s: %d stacks compared, %d differ (%.4f %%)" %
           ("ok" if good else "FAILED", name, place, compared, len(differences), 100.0 * len(differences) / max(compared, 1)))

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <libunwind.h>
 #include <link.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -53,8 +54,10 @@ static struct {
 static struct log *records;
 static bool in_front;
 static uint64_t period = 100;
+static uint64_t stop_at = UINT64_MAX; /* records after which the process is killed */
+static _Atomic int stopping;
 static _Atomic uint64_t allocations;
-static _Atomic(struct record *) table[SLOTS]; /* by address; only ever grows */
+static _Atomic(struct record *) table[SLOTS]; /* by address; entries of freed ones are used again */
 static uintptr_t skip[2][2]; /* this library and, behind it, the agent: [lo, hi) */
 static __thread int busy __attribute__((tls_model("initial-exec")));
 
@@ -99,11 +102,26 @@ static void enter(struct record *r, void *p, size_t size)
 	r->size = size;
 	r->address = (uintptr_t)p;
 	for (uint32_t i = slot_of((uintptr_t)p), n = 0; n < SLOTS; n++, i = (i + 1) % SLOTS) {
-		struct record *empty = NULL;
+		struct record *old = table[i];
 
-		if (atomic_compare_exchange_strong(&table[i], &empty, r))
+		if ((!old || old->address == 0) && atomic_compare_exchange_strong(&table[i], &old, r))
 			return;
 	}
+}
+
+/* The end in mid-work: whoever comes here stays, so that nothing is half recorded when the process is killed. */
+static void stand_still(void)
+{
+	while (stopping)
+		pause();
+}
+
+static void end_here(void)
+{
+	if (atomic_exchange(&stopping, 1))
+		stand_still();
+	usleep(100000);
+	kill(getpid(), SIGKILL);
 }
 
 static __attribute__((noinline)) struct record *witness(void)
@@ -114,6 +132,8 @@ static __attribute__((noinline)) struct record *witness(void)
 	unw_cursor_t cursor;
 	unw_word_t pc;
 
+	if (n >= stop_at)
+		end_here();
 	if (n >= RECORDS)
 		return NULL;
 	r = &records->records[n];
@@ -146,6 +166,7 @@ EXPORT void *malloc(size_t size)
 	struct record *r;
 	void *p;
 
+	stand_still();
 	if (!chosen())
 		return next.malloc(size);
 	r = witness();
@@ -159,6 +180,7 @@ EXPORT void *calloc(size_t n, size_t size)
 	struct record *r;
 	void *p;
 
+	stand_still();
 	if (!chosen())
 		return next.calloc(n, size);
 	r = witness();
@@ -175,6 +197,7 @@ EXPORT void free(void *p)
 		return;
 	if (r)
 		r->address = 0;
+	stand_still();
 	next.free(p);
 }
 
@@ -193,6 +216,7 @@ EXPORT void *realloc(void *p, size_t size)
 	struct record *old = records && p ? find(p) : NULL, *r;
 	void *q;
 
+	stand_still();
 	if (old && in_front)
 		return move_witnessed(old, p, size);
 	if (old)
@@ -224,6 +248,7 @@ static void own_range(void *symbol, uintptr_t range[2])
 static __attribute__((constructor)) void begin(void)
 {
 	const char *path = getenv("ORACLE_LOG"), *place = getenv("ORACLE_PLACE"), *every = getenv("ORACLE_PERIOD");
+	const char *stop = getenv("ORACLE_STOP");
 	struct log *map;
 	int fd;
 
@@ -242,6 +267,8 @@ static __attribute__((constructor)) void begin(void)
 	own_range(in_front ? (void *)begin : dlsym(RTLD_DEFAULT, "malloc"), skip[1]);
 	if (every)
 		period = strtoull(every, NULL, 10);
+	if (stop)
+		stop_at = strtoull(stop, NULL, 10);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0 || ftruncate(fd, sizeof(struct log)) != 0)
 		_exit(99);
