@@ -275,6 +275,8 @@ static int check_head(struct silt_decode *d, struct silt_error *err)
 		d->context_count = SILT_DB_CONTEXT_SEG * SILT_DB_CONTEXT_SEGS;
 	if (d->context_count > d->size / sizeof(struct silt_db_context))
 		d->context_count = (uint32_t)(d->size / sizeof(struct silt_db_context));
+	if (!d->context_count)
+		d->context_count = 1; /* number 0 is never used */
 	d->thread_count = db->thread_count < SILT_DB_THREADS_MAX ? db->thread_count : SILT_DB_THREADS_MAX;
 	/* Leaves and chunks do not overlap, so a sound table is walked within its size; a copy made without a stop may
 	 * show a chunk at its old and its new place. */
