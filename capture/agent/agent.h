@@ -129,50 +129,49 @@ void module_setup(void *dl_find_object);
 
 extern uint64_t agent_rules[AGENT_RULES];
 #define RULE_EXACT (1ull << 47) /* key bit: look the pc up itself, not pc - 1 */
-#define RULE_MASK48 0xffffffffffffull
 #define RULE_MUL 0x9e3779b97f4a7c15ull
-/** Finds and caches the rule; bits 0..23 as cfi.h's compact rule, bits 24..31 the module's generation. */
+/** Finds the rule in the larger table behind, or in the call frame information, and caches it. */
 uint32_t rule_miss(uint64_t key);
 /** Forgets rules of [lo, hi). */
 void rule_purge(uint64_t lo, uint64_t hi);
-/* The key is spread by an odd multiplier modulo 2^48, which is a bijection: 16 bits choose the entry, the other 32 are its
- * tag, so a hit is exact and one word holds it all. */
+/** How to leave the frame of a return address (or exact pc | RULE_EXACT): bits 0..23 as cfi.h's compact rule, bits 24..31 the
+ *  module's generation. The low 16 bits of the key choose the entry and the other 32 are its tag, so a hit is exact and one
+ *  word holds it all. */
 static ALWAYS_INLINE uint32_t rule_get(uint64_t key)
 {
-	uint64_t x = key * RULE_MUL & RULE_MASK48;
-	uint64_t word = ATOMIC_LOAD(&agent_rules[x >> 32]);
+	uint64_t word = ATOMIC_LOAD(&agent_rules[key & 0xffff]);
 
-	if (LIKELY((uint32_t)(word >> 32) == (uint32_t)x))
+	if (LIKELY(word >> 32 == key >> 16))
 		return (uint32_t)word;
 	return rule_miss(key);
 }
 
 /* ---- walking (walk.c, walk_slow.c) ---- */
-struct walk_scratch { /* one walk, innermost frame first */
-	uint32_t n;
-	uint32_t flags; /* SILT_DB_STACK_* */
-	uint64_t *slot; /* where the frame's pc was read */
-	uint64_t *pc;
-	uint64_t *bp; /* rbp in the frame */
-	uint32_t *rule;
-	uint8_t *interrupted;
+struct walk_frame { /* frames are kept innermost first */
+	uint64_t slot; /* where the frame's pc was read */
+	uint64_t pc;
+	uint64_t bp; /* rbp in the frame */
+	uint32_t rule;
+	uint32_t bits; /* WALK_* */
 };
 
-struct walk_memo { /* the thread's last walk, outermost frame first: index 0 is main's caller's caller … */
-	uint32_t n;
-	uint32_t flags;
-	uint32_t special_top; /* frames below this index include one that is not a plain one */
-	uint32_t check_count; /* frames whose saved rbp must be checked too */
+struct walk_list { /* one walk; behind the last frame stands one with slot UINT64_MAX */
+	struct walk_frame *frame;
+	struct walk_frame *end;
+	uint32_t flags; /* SILT_DB_STACK_* */
+	uint32_t uses_bp; /* not 0: a frame but the outermost is left in another way than by rsp */
+	uint32_t specials; /* frames that read more words than their return address and rbp */
+	struct walk_frame *plain_end; /* the first of those, or the outermost frame: before it all are plain */
+};
+
+struct walk_memo { /* the thread's last walk */
+	struct walk_list list;
 	uint64_t generation;
-	uint64_t bp_top; /* rbp in the innermost frame */
-	uint64_t hash;   /* sum of parts */
-	uint64_t *slot, *pc, *part, *bp;
-	uint32_t *rule;
-	uint8_t *bits; /* WALK_* */
+	uint64_t bp_top;  /* rbp in the innermost frame */
+	uint32_t careful; /* more than return addresses must be compared: rbp or the words of special frames */
 	uint32_t extra_count;
 	struct {
 		uint64_t addr, value;
-		uint32_t frame;
 	} extra[AGENT_EXTRA_MAX];
 };
 enum {
@@ -181,31 +180,30 @@ enum {
 	WALK_NEEDS_BP = 4,    /* what lies outward of here depends on rbp in this frame */
 };
 
-struct agent_thread {
-	struct silt_db_thread *shared;
+struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t busy;   /* inside the agent: a signal handler that gets here takes the nested way */
 	uint32_t nested; /* depth of that */
-	uint32_t index;  /* in the thread table + 1 */
-	uint32_t tid;
 	struct silt_db_cache_entry *last; /* of the memo */
 	uint32_t last_epoch, last_kind;
+	struct walk_memo memo;
+	struct silt_db_thread *shared;
+	uint32_t index; /* in the thread table + 1 */
+	uint32_t tid;
 	uint32_t evictions;
 	struct silt_db_cache_entry *cache;
 	uint32_t cache_mask;
 	uint32_t sample_started;
 	int64_t sample_left;
 	uint64_t random;
-	struct walk_memo memo;
-	struct walk_scratch scratch, nested_scratch;
+	struct walk_list spare, nested_list;
 };
 
-/** Walks the stack of a hook whose frame is fp (rbp). Returns the cache entry to count in, with t->busy left set for the
- *  caller to clear once it has counted; or NULL: *ret_context is the context, and nothing is set. */
-struct silt_db_cache_entry *walk_context(struct agent_thread *t, const uint64_t *fp, uint32_t kind,
-					 uint32_t *ret_context);
+/** The rest of walk_context: see there. */
+struct silt_db_cache_entry *walk_changed(struct agent_thread *t, const uint64_t *fp, uint32_t kind, uint32_t epoch);
+/** A signal handler that came while this thread was inside the agent. Returns the context. */
+uint32_t walk_interrupting(struct agent_thread *t, const uint64_t *fp, uint32_t kind);
 /** With all registers, for stacks that hold frames the compact rules cannot express. */
-void walk_with_registers(struct walk_scratch *w, uint32_t depth, const uint64_t *fp);
-uint64_t walk_part(uint64_t pcword, uint32_t index);
+void walk_with_registers(struct walk_list *w, uint32_t depth, const uint64_t *fp);
 /** A frame's pc as the database stores it. */
 static inline uint64_t walk_pcword(uint64_t pc, uint32_t rule, bool interrupted)
 {
@@ -214,17 +212,14 @@ static inline uint64_t walk_pcword(uint64_t pc, uint32_t rule, bool interrupted)
 void walk_setup(void);
 
 /* ---- stacks and contexts (stacks.c) ---- */
-struct stack_source { /* frames outermost first */
-	uint32_t n, flags, kind, thread;
-	const uint64_t *pc;
-	const uint32_t *rule;
-	const uint8_t *bits; /* WALK_INTERRUPTED */
-	int step;            /* +1 or -1: how to go inward from the outermost */
+/** What tells a stack's contexts apart. */
+struct stack_use {
+	uint32_t kind, thread, epoch;
 };
-/** Final hash of a walk: sum of parts, count, and what else tells contexts apart. */
-uint64_t stack_key(uint64_t sum, uint32_t n, uint32_t flags, uint32_t kind, uint32_t thread, uint32_t epoch);
+/** Final hash of a walk: sum over its frames, count, and what else tells contexts apart. */
+uint64_t stack_key(uint64_t sum, uint32_t n, uint32_t flags, const struct stack_use *use);
 /** Finds or makes the context. Never 0: SILT_DB_CONTEXT_OVERFLOW when there is no room. */
-uint32_t stack_intern(uint64_t key, const struct stack_source *s, uint32_t epoch);
+uint32_t stack_intern(uint64_t key, const struct walk_list *w, const struct stack_use *use);
 struct silt_db_context *stack_context(uint32_t index);
 bool stack_setup(void);
 
@@ -238,8 +233,8 @@ static ALWAYS_INLINE struct agent_thread *thread_get(void)
 	return LIKELY(s->tp == tp) ? s->thread : thread_find_slow(tp);
 }
 /** The thread's cache entry for key, filled from the shared table when new. */
-struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, const struct stack_source *s,
-					     uint32_t epoch);
+struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, const struct walk_list *w,
+					     const struct stack_use *use);
 /** From now on more than one thread may run. */
 void thread_many(void);
 

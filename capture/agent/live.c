@@ -10,6 +10,7 @@
  * handler that interrupts a replacement finishes it.
  */
 #include "capture/agent/agent.h"
+#include "capture/agent/fast.h"
 
 static const uint16_t capacities[AGENT_CHUNK_CLASSES] = { 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512 };
 
@@ -17,18 +18,6 @@ static const uint16_t capacities[AGENT_CHUNK_CLASSES] = { 4, 8, 12, 16, 24, 32, 
  * the page word before must have left it by then. Four lists take turns, so no list is both filled and drained. */
 #define PERIOD_SHIFT 33
 #define PROBE_GROW 24
-
-static ALWAYS_INLINE bool cas(uint64_t *p, uint64_t expected, uint64_t desired)
-{
-	if (LIKELY(agent_hot.single_tp == arch_thread_pointer()))
-		return arch_cas64_local(p, expected, desired);
-	return atomic_cas64(p, expected, desired);
-}
-
-static ALWAYS_INLINE uint64_t *chunk_of(uint64_t word)
-{
-	return db_at(SILT_DB_PAGE_REF(word));
-}
 
 static uint32_t class_for(uint32_t entries)
 {
@@ -105,7 +94,7 @@ static uint64_t page_word_of(uint32_t ref, uint32_t class)
 
 static uint32_t chunk_live(uint64_t word)
 {
-	const uint64_t *chunk = chunk_of(word);
+	const uint64_t *chunk = live_chunk(word);
 	uint32_t n = 0, capacity = SILT_DB_PAGE_CAPACITY(word);
 
 	for (uint32_t i = 0; i < capacity; i++)
@@ -116,7 +105,7 @@ static uint32_t chunk_live(uint64_t word)
 /* Freezes a chunk's words, then swings the page word to a copy with room for `extra` more. False: no memory. */
 static COLD bool chunk_replace(uint64_t *page, uint64_t word, uint32_t extra)
 {
-	uint64_t *old = chunk_of(word), *fresh;
+	uint64_t *old = live_chunk(word), *fresh;
 	uint32_t capacity = SILT_DB_PAGE_CAPACITY(word), live = 0, class, ref;
 
 	for (uint32_t i = 0; i < capacity; i++) {
@@ -181,10 +170,18 @@ static COLD bool page_holds(const uint64_t *page, uint64_t entry)
 
 	if (!(word & SILT_DB_PAGE_CHUNK))
 		return word == entry;
-	chunk = chunk_of(word);
+	chunk = live_chunk(word);
 	for (uint32_t i = 0; i < SILT_DB_PAGE_CAPACITY(word); i++)
 		if ((ATOMIC_LOAD(&chunk[i]) & ~SILT_DB_ENTRY_FROZEN) == entry)
 			return true;
+	return false;
+}
+
+COLD bool live_kept(const uint64_t *page, uint64_t *place, uint64_t entry)
+{
+	if (page_holds(page, entry))
+		return true;
+	live_cas(place, entry, SILT_DB_ENTRY_TOMB);
 	return false;
 }
 
@@ -192,7 +189,7 @@ enum insert_result { INSERT_DONE, INSERT_AGAIN, INSERT_FULL };
 
 static ALWAYS_INLINE enum insert_result insert_into(uint64_t *page, uint64_t word, uint64_t entry)
 {
-	uint64_t *chunk = chunk_of(word);
+	uint64_t *chunk = live_chunk(word);
 	uint32_t capacity = SILT_DB_PAGE_CAPACITY(word);
 	uint32_t i = ((uint32_t)entry & 0x1ff) * capacity >> 9;
 
@@ -200,14 +197,10 @@ static ALWAYS_INLINE enum insert_result insert_into(uint64_t *page, uint64_t wor
 		uint64_t v = ATOMIC_LOAD(&chunk[i]);
 
 		if (LIKELY(v <= SILT_DB_ENTRY_TOMB)) {
-			if (UNLIKELY(!cas(&chunk[i], v, entry)))
+			if (UNLIKELY(!live_cas(&chunk[i], v, entry)))
 				return INSERT_AGAIN;
-			/* Replaced meanwhile? Then the copy has our entry, unless the chunk had come to serve another
-			 * page in between: take it back and start over. */
-			if (LIKELY(ATOMIC_LOAD(page) == word) || page_holds(page, entry))
-				return INSERT_DONE;
-			cas(&chunk[i], entry, SILT_DB_ENTRY_TOMB);
-			return INSERT_AGAIN;
+			return LIKELY(ATOMIC_LOAD(page) == word) || live_kept(page, &chunk[i], entry) ? INSERT_DONE :
+													   INSERT_AGAIN;
 		}
 		if (UNLIKELY(v & SILT_DB_ENTRY_FROZEN))
 			return INSERT_FULL;
@@ -253,7 +246,7 @@ void live_insert(uint64_t addr, uint64_t size, uint32_t context)
 			if (r == INSERT_FULL && !chunk_replace(page, word, 1))
 				break;
 		} else if (!word) {
-			if (cas(page, 0, entry))
+			if (live_cas(page, 0, entry))
 				return;
 		} else if (!chunk_begin(page, word, entry)) {
 			break;
@@ -293,7 +286,7 @@ uint32_t live_remove(uint64_t addr, uint64_t *ret_size)
 			uint64_t v = 0;
 			uint32_t probe;
 
-			chunk = chunk_of(word);
+			chunk = live_chunk(word);
 			capacity = SILT_DB_PAGE_CAPACITY(word);
 			i = (uint32_t)offset * capacity >> 9;
 			for (probe = 0; probe < capacity; probe++) {
@@ -312,12 +305,12 @@ uint32_t live_remove(uint64_t addr, uint64_t *ret_size)
 					return 0;
 				continue;
 			}
-			if (LIKELY(cas(&chunk[i], v, SILT_DB_ENTRY_TOMB)))
+			if (LIKELY(live_cas(&chunk[i], v, SILT_DB_ENTRY_TOMB)))
 				return removed(addr, v, ret_size);
 		} else {
 			if ((word & 0x1ff) != offset || !word)
 				return 0;
-			if (cas(page, word, 0))
+			if (live_cas(page, word, 0))
 				return removed(addr, word, ret_size);
 		}
 	}

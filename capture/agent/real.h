@@ -4,6 +4,7 @@
 #define SILT_CAPTURE_AGENT_REAL_H
 
 #include "capture/agent/agent.h"
+#include "capture/agent/fast.h"
 
 /* name, return type, parameters. Found by name; NULL where the process has none. */
 #define AGENT_REAL_C(X)                                                                     \
@@ -94,12 +95,10 @@ static ALWAYS_INLINE void *hook_record(void *p, size_t size, const uint64_t *fp)
 /** Takes the record out before the real free: another thread may get the address at once. */
 static ALWAYS_INLINE void hook_forget(void *p, const uint64_t *fp)
 {
-	uint64_t size;
-
 	if (LIKELY(p != NULL) && agent_ready()) {
 		if (UNLIKELY(fp[1] - agent_ranges.ldso_lo < agent_ranges.ldso_size))
 			agent_hot.modules_changed = 1;
-		live_remove((uint64_t)p, &size);
+		live_remove_fast((uint64_t)p);
 	}
 }
 

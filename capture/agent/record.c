@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Recording one allocation: filter, stack, count, live table. */
 #include "capture/agent/agent.h"
+#include "capture/agent/fast.h"
 
 /* Natural logarithm of u in (0, 1], good to about 1e-7: exponent, then atanh's series for the mantissa. */
 static double logarithm(double u)
@@ -120,22 +121,23 @@ void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kin
 		if (agent_hot.options.sample_bytes && t && !sample_take(t, size, &count, &bytes))
 			return;
 	}
-	if (LIKELY(t != NULL)) {
-		e = walk_context(t, fp, kind, &context);
-		if (LIKELY(e != NULL)) {
-			context = e->context;
-			e->alloc_count += count;
-			e->alloc_bytes += bytes;
-			__atomic_signal_fence(__ATOMIC_SEQ_CST);
-			t->busy = 0;
-		} else {
-			record_shared(context, count, bytes);
-		}
-	} else {
+	if (UNLIKELY(!t)) {
 		context = record_without_thread(bytes);
+	} else if (UNLIKELY(t->busy)) {
+		context = walk_interrupting(t, fp, kind);
+		record_shared(context, count, bytes);
+	} else {
+		t->busy = 1;
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+		e = walk_context(t, fp, kind);
+		context = e->context;
+		e->alloc_count += count;
+		e->alloc_bytes += bytes;
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+		t->busy = 0;
 	}
 	if (UNLIKELY(kind != 0 || addr & 7))
 		insert_special(addr, size, context, kind);
 	else
-		live_insert(addr, size, context);
+		live_insert_fast(addr, size, context);
 }

@@ -8,16 +8,30 @@
 
 uint64_t agent_rules[AGENT_RULES];
 
+/* The first table is indexed by the low bits alone, which is quickest where each step of a walk waits for the one before;
+ * here keys that share them find each other again: spread by an odd multiplier modulo 2^48, which is a bijection, so that
+ * index and tag together are exact here too. */
+static uint64_t second[AGENT_RULES];
+#define MASK48 0xffffffffffffull
+
 COLD uint32_t rule_miss(uint64_t key)
 {
-	uint64_t pc = key & ~RULE_EXACT & RULE_MASK48;
+	uint64_t pc = key & ~RULE_EXACT;
 	uint64_t lookup = key & RULE_EXACT ? pc : pc - 1;
-	uint64_t x = key * RULE_MUL & RULE_MASK48;
-	const struct agent_module *m = module_find(lookup);
+	uint64_t x = key * RULE_MUL & MASK48;
+	uint64_t word = ATOMIC_LOAD(&second[x >> 32]);
+	const struct agent_module *m;
 	struct cfi_module cm;
 	struct cfi_row row;
 	uint32_t rule = CFI_T_NONE;
 
+	if (key >> 48)
+		return CFI_T_NONE;
+	if ((uint32_t)(word >> 32) == (uint32_t)x && word) {
+		ATOMIC_STORE(&agent_rules[key & 0xffff], key >> 16 << 32 | (uint32_t)word);
+		return (uint32_t)word;
+	}
+	m = module_find(lookup);
 	if (!m)
 		return CFI_T_NONE; /* not remembered: a module may be mapped there later */
 	cm.lo = m->start;
@@ -27,7 +41,8 @@ COLD uint32_t rule_miss(uint64_t key)
 	if (cm.eh_frame_hdr && cfi_find_row(&cm, lookup, &row))
 		rule = cfi_compact(&row) & 0xffffffu;
 	rule |= m->generation << 24;
-	ATOMIC_STORE(&agent_rules[x >> 32], (uint64_t)(uint32_t)x << 32 | rule);
+	ATOMIC_STORE(&second[x >> 32], x << 32 | rule);
+	ATOMIC_STORE(&agent_rules[key & 0xffff], key >> 16 << 32 | rule);
 	return rule;
 }
 
@@ -41,15 +56,25 @@ static uint64_t multiplier_inverse(void)
 	return inverse;
 }
 
+static void purge_word(uint64_t *word, uint64_t key, uint64_t lo, uint64_t hi)
+{
+	uint64_t pc = key & ~RULE_EXACT;
+
+	if (pc >= lo && pc <= hi) /* a return address may lie just behind the last instruction */
+		ATOMIC_STORE(word, 0);
+}
+
 COLD void rule_purge(uint64_t lo, uint64_t hi)
 {
 	uint64_t inverse = multiplier_inverse();
 
 	for (uint64_t i = 0; i < AGENT_RULES; i++) {
 		uint64_t word = ATOMIC_LOAD(&agent_rules[i]);
-		uint64_t pc = (i << 32 | word >> 32) * inverse & RULE_MASK48 & ~RULE_EXACT;
 
-		if (word && pc >= lo && pc <= hi)
-			ATOMIC_STORE(&agent_rules[i], 0);
+		if (word)
+			purge_word(&agent_rules[i], word >> 32 << 16 | i, lo, hi);
+		word = ATOMIC_LOAD(&second[i]);
+		if (word)
+			purge_word(&second[i], (i << 32 | word >> 32) * inverse & MASK48, lo, hi);
 	}
 }

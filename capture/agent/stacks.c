@@ -33,9 +33,10 @@ static uint64_t mix(uint64_t x)
 	return x;
 }
 
-uint64_t stack_key(uint64_t sum, uint32_t n, uint32_t flags, uint32_t kind, uint32_t thread, uint32_t epoch)
+uint64_t stack_key(uint64_t sum, uint32_t n, uint32_t flags, const struct stack_use *use)
 {
-	uint64_t rest = n | (uint64_t)flags << 10 | (uint64_t)kind << 16 | (uint64_t)thread << 20 | (uint64_t)epoch << 40;
+	uint64_t rest = n | (uint64_t)flags << 10 | (uint64_t)use->kind << 16 | (uint64_t)use->thread << 20 |
+			(uint64_t)use->epoch << 40;
 
 	sum += rest * 0xa0761d6478bd642full;
 	sum = mix(sum);
@@ -176,7 +177,7 @@ static uint32_t context_find(uint64_t key)
 	return 0;
 }
 
-static uint32_t context_new(uint64_t key, uint32_t node, const struct stack_source *s, uint32_t epoch)
+static uint32_t context_new(uint64_t key, uint32_t node, uint32_t flags, const struct stack_use *use)
 {
 	struct silt_db *db = agent_db();
 	struct silt_db_context *seg;
@@ -190,27 +191,27 @@ static uint32_t context_new(uint64_t key, uint32_t node, const struct stack_sour
 		return 0;
 	seg += id % SILT_DB_CONTEXT_SEG;
 	seg->node = node;
-	seg->flags = s->flags | s->kind << 16;
-	seg->epoch = epoch;
-	seg->thread = s->thread;
+	seg->flags = flags | use->kind << 16;
+	seg->epoch = use->epoch;
+	seg->thread = use->thread;
 	ATOMIC_RELEASE(&seg->hash, key);
 	/* Not finding it again only means a second context with the same stack. */
 	level_put(context_levels(), &agent_hot.context_levels, key, id);
 	return id;
 }
 
-uint32_t stack_intern(uint64_t key, const struct stack_source *s, uint32_t epoch)
+uint32_t stack_intern(uint64_t key, const struct walk_list *w, const struct stack_use *use)
 {
 	uint32_t id = context_find(key), node = 0;
 
 	if (id)
 		return id;
-	for (uint32_t i = 0, at = 0; i < s->n; i++, at += (uint32_t)s->step) {
-		node = node_intern(walk_pcword(s->pc[at], s->rule[at], s->bits[at] & WALK_INTERRUPTED), node);
+	for (const struct walk_frame *f = w->end; f-- > w->frame;) {
+		node = node_intern(walk_pcword(f->pc, f->rule, f->bits & WALK_INTERRUPTED), node);
 		if (!node)
 			goto full;
 	}
-	id = context_new(key, node, s, epoch);
+	id = context_new(key, node, w->flags, use);
 	if (id)
 		return id;
 full:
@@ -221,7 +222,7 @@ full:
 bool stack_setup(void)
 {
 	struct silt_db *db = agent_db();
-	struct stack_source none = { .flags = SILT_DB_STACK_OVERFLOW };
+	struct stack_use none = { 0, 0, 0 };
 
 	db->node_hash_ref = db_alloc(sizeof(struct hash_levels));
 	db->context_hash_ref = db_alloc(sizeof(struct hash_levels));
@@ -229,5 +230,5 @@ bool stack_setup(void)
 	db->context_count = SILT_DB_CONTEXT_OVERFLOW;
 	if (!db->node_hash_ref || !db->context_hash_ref)
 		return false;
-	return context_new(0, 0, &none, 0) == SILT_DB_CONTEXT_OVERFLOW;
+	return context_new(0, 0, SILT_DB_STACK_OVERFLOW, &none) == SILT_DB_CONTEXT_OVERFLOW;
 }

@@ -32,49 +32,24 @@ static struct silt_db_thread *shared_new(uint32_t *ret_index)
 	return &table[i];
 }
 
-static uint64_t scratch_size(uint32_t depth)
-{
-	return (uint64_t)depth * (8 + 8 + 8 + 4 + 1);
-}
-
-static uint8_t *scratch_carve(struct walk_scratch *w, uint8_t *p, uint32_t depth)
-{
-	w->slot = (uint64_t *)(void *)p;
-	w->pc = w->slot + depth;
-	w->bp = w->pc + depth;
-	w->rule = (uint32_t *)(void *)(w->bp + depth);
-	w->interrupted = (uint8_t *)(w->rule + depth);
-	return p + ((scratch_size(depth) + 63) & ~63ull);
-}
-
 static struct agent_thread *thread_new(uint64_t tp)
 {
-	uint32_t depth = (agent_hot.options.max_depth + 7) & ~7u;
-	uint64_t memo_size = (uint64_t)depth * (8 * 4 + 4 + 1);
-	uint64_t size = ((sizeof(struct agent_thread) + 63) & ~63ull) + ((memo_size + 63) & ~63ull) +
-			2 * ((scratch_size(depth) + 63) & ~63ull);
+	uint32_t frames = agent_hot.options.max_depth + 1; /* and the closing one */
+	uint64_t head = (sizeof(struct agent_thread) + 63) & ~63ull;
 	uint32_t index, ref, cache;
 	struct silt_db_thread *shared = shared_new(&index);
 	struct agent_thread *t;
-	uint8_t *p;
 
 	if (!shared)
 		return NULL;
-	ref = db_alloc(size);
+	ref = db_alloc(head + 3 * frames * sizeof(struct walk_frame));
 	cache = db_alloc(CACHE_FIRST * sizeof(struct silt_db_cache_entry));
 	if (!ref || !cache)
 		return NULL;
 	t = db_at(ref);
-	p = (uint8_t *)t + ((sizeof(*t) + 63) & ~63ull);
-	t->memo.slot = (uint64_t *)(void *)p;
-	t->memo.pc = t->memo.slot + depth;
-	t->memo.part = t->memo.pc + depth;
-	t->memo.bp = t->memo.part + depth;
-	t->memo.rule = (uint32_t *)(void *)(t->memo.bp + depth);
-	t->memo.bits = (uint8_t *)(t->memo.rule + depth);
-	p += (memo_size + 63) & ~63ull;
-	p = scratch_carve(&t->scratch, p, depth);
-	scratch_carve(&t->nested_scratch, p, depth);
+	t->memo.list.frame = t->memo.list.end = (struct walk_frame *)(void *)((uint8_t *)t + head);
+	t->spare.frame = t->memo.list.frame + frames;
+	t->nested_list.frame = t->spare.frame + frames;
 	t->cache = db_at(cache);
 	t->cache_mask = CACHE_FIRST - 1;
 	t->index = index;
@@ -155,8 +130,8 @@ static COLD void cache_grow(struct agent_thread *t)
 	ATOMIC_RELEASE(&t->shared->cache_size, size);
 }
 
-struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, const struct stack_source *s,
-					     uint32_t epoch)
+struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, const struct walk_list *w,
+					     const struct stack_use *use)
 {
 	struct silt_db_cache_entry *e = &t->cache[key & t->cache_mask];
 
@@ -172,7 +147,7 @@ struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t ke
 	cache_flush(e);
 	e->context = 0;
 	e->hash = key;
-	e->epoch = epoch;
-	ATOMIC_RELEASE(&e->context, stack_intern(key, s, epoch));
+	e->epoch = use->epoch;
+	ATOMIC_RELEASE(&e->context, stack_intern(key, w, use));
 	return e;
 }

@@ -15,18 +15,17 @@
  */
 #include "capture/agent/agent.h"
 #include "capture/agent/cfi.h"
+#include "capture/agent/fast.h"
 
-#define LAYOUT(rule) ((rule) & 0xffffffu)
-/* A frame larger than this is looked at with care before its words are read. */
-#define FRAME_SUSPICIOUS (1ull << 20)
+#define FRAME_SUSPICIOUS (1ull << 20) /* a larger frame is looked at with care before its words are read */
 
-static uint64_t position_key[SILT_DB_MAX_DEPTH + 8];
+static uint64_t position_key[SILT_DB_MAX_DEPTH];
 
 void walk_setup(void)
 {
 	uint64_t x = 0x243f6a8885a308d3ull; /* digits of pi: any fixed value does, dumps do not depend on it */
 
-	for (uint32_t i = 0; i < SILT_DB_MAX_DEPTH + 8; i++) { /* splitmix64 */
+	for (uint32_t i = 0; i < SILT_DB_MAX_DEPTH; i++) { /* splitmix64 */
 		uint64_t z = (x += RULE_MUL);
 
 		z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
@@ -35,55 +34,41 @@ void walk_setup(void)
 	}
 }
 
-uint64_t walk_part(uint64_t pcword, uint32_t index)
+static uint64_t walk_hash(const struct walk_list *w)
 {
-	uint64_t x = pcword * 0xff51afd7ed558ccdull;
+	const uint64_t *key = position_key;
+	uint64_t hash = 0;
 
-	return (x ^ x >> 33) * position_key[index];
-}
+	for (const struct walk_frame *f = w->frame; f < w->end; f++) {
+		uint64_t x = f->pc * RULE_MUL ^ (f->rule & 0xff000000u);
 
-static ALWAYS_INLINE uint64_t word_at(uint64_t addr)
-{
-	return *(const volatile uint64_t *)addr;
-}
-
-/* Where frame i of the memo saved its caller's rbp. */
-static ALWAYS_INLINE uint64_t saved_bp_at(const struct walk_memo *m, uint32_t i)
-{
-	return m->slot[i - 1] + 8 - 8 * (uint64_t)CFI_RBP_AT(m->rule[i]);
-}
-
-/* Number of outer frames from index `from` - 1 down that still hold; 0: all of them. Returns the index + 1 of the first that
- * does not. */
-static ALWAYS_INLINE uint32_t memo_verify(const struct walk_memo *m, uint32_t from)
-{
-	uint32_t j = from;
-
-	if (LIKELY(!m->check_count)) {
-		const uint64_t *slot = m->slot, *pc = m->pc;
-
-		while (j >= 4) {
-			if (word_at(slot[j - 1]) != pc[j - 1])
-				return j;
-			if (word_at(slot[j - 2]) != pc[j - 2])
-				return j - 1;
-			if (word_at(slot[j - 3]) != pc[j - 3])
-				return j - 2;
-			if (word_at(slot[j - 4]) != pc[j - 4])
-				return j - 3;
-			j -= 4;
-		}
-		while (j && word_at(slot[j - 1]) == pc[j - 1])
-			j--;
-		return j;
+		hash += (x ^ x >> 29) * *key++;
 	}
-	for (; j; j--) {
-		if (word_at(m->slot[j - 1]) != m->pc[j - 1])
-			return j;
-		if ((m->bits[j - 1] & WALK_CHECK) && word_at(saved_bp_at(m, j - 1)) != m->bp[j - 2])
-			return j;
+	if (w->specials)
+		for (const struct walk_frame *f = w->frame; f < w->end; f++)
+			if (f->bits & WALK_INTERRUPTED)
+				hash += position_key[f - w->frame] << 1;
+	return hash;
+}
+
+/* Where frame f saved its caller's rbp. */
+static ALWAYS_INLINE uint64_t saved_bp_at(const struct walk_frame *f)
+{
+	return f[1].slot + 8 - 8 * (uint64_t)CFI_RBP_AT(f->rule);
+}
+
+/* Compares the remembered words from f outward: the first frame that does not hold, or the end. */
+static struct walk_frame *memo_verify(const struct walk_memo *m, struct walk_frame *f)
+{
+	if (LIKELY(!m->list.uses_bp))
+		return walk_verify_plain(f, m->list.end);
+	for (; f < m->list.end; f++) {
+		if (word_at(f->slot) != f->pc)
+			break;
+		if ((f->bits & WALK_CHECK) && word_at(saved_bp_at(f)) != f[1].bp)
+			break;
 	}
-	return 0;
+	return f;
 }
 
 static bool extras_hold(const struct walk_memo *m)
@@ -94,39 +79,26 @@ static bool extras_hold(const struct walk_memo *m)
 	return true;
 }
 
-/* Goes on from frame j - 1 outward, taking changed return addresses over where the layout stays. True: the memo is exact
- * again. False: it holds from the returned index on inward only; *ret_stuck is the first frame that differs. */
-static bool memo_patch(struct walk_memo *m, uint32_t j)
+/* Goes on from f outward, taking changed return addresses over where the layout stays. True: the memo is exact again. False: it
+ * cannot go on somewhere; what it patched is consistent all the same (each frame with its own rule). Only frames before
+ * plain_end may change; the others must be the same to the letter. */
+static bool memo_patch(struct walk_memo *m, struct walk_frame *f)
 {
-	uint64_t hash = m->hash;
+	const struct walk_frame *stop = m->list.plain_end;
+	bool check = m->list.uses_bp != 0;
 
-	while (j-- > 0) {
-		uint64_t pc = word_at(m->slot[j]);
-		uint32_t rule, type;
-		uint64_t part;
+	for (; f < stop; f++) {
+		uint64_t pc = word_at(f->slot);
+		uint32_t rule = rule_get(pc);
 
-		if (j < m->special_top) {
-			m->hash = hash;
-			return memo_verify(m, j + 1) == 0 && extras_hold(m);
-		}
-		rule = rule_get(pc & SILT_DB_PC_MASK);
-		type = CFI_TYPE(rule);
-		if (UNLIKELY(LAYOUT(rule) != LAYOUT(m->rule[j])) || (type != CFI_T_RSP && type != CFI_T_RBP && pc != m->pc[j]))
-			break;
-		if ((m->bits[j] & WALK_CHECK) && word_at(saved_bp_at(m, j)) != m->bp[j - 1])
-			break;
-		part = walk_part(walk_pcword(pc, rule, false), j);
-		hash += part - m->part[j];
-		m->part[j] = part;
-		m->pc[j] = pc;
-		m->rule[j] = rule;
-		if (j == 0) {
-			m->hash = hash;
-			return true;
-		}
+		if (UNLIKELY((rule ^ f->rule) << 8))
+			return false;
+		f->pc = pc;
+		f->rule = rule;
+		if (check && (f->bits & WALK_CHECK) && word_at(saved_bp_at(f)) != f[1].bp)
+			return false;
 	}
-	m->hash = hash;
-	return j == UINT32_MAX;
+	return memo_verify(m, f) == m->list.end && extras_hold(m);
 }
 
 /* Is a far jump of the stack pointer real? Only asked where a frame seems larger than a megabyte. */
@@ -144,31 +116,35 @@ struct step {
 
 enum step_result { STEP_ON, STEP_END, STEP_NO_CFI, STEP_BROKEN, STEP_GENERIC };
 
-static bool next_sane(uint64_t sp, uint64_t cfa)
+static COLD bool far_sane(uint64_t cfa)
+{
+	return readable(cfa - 8) && readable(cfa - 128);
+}
+
+static ALWAYS_INLINE bool next_sane(uint64_t sp, uint64_t cfa)
 {
 	if (UNLIKELY(cfa <= sp || (cfa & 7)))
 		return false;
-	return LIKELY(cfa - sp < FRAME_SUSPICIOUS) || (readable(cfa - 8) && readable(cfa - 128));
+	return LIKELY(cfa - sp < FRAME_SUSPICIOUS) || far_sane(cfa);
 }
 
-/* One frame outward with the compact rule. */
-static ALWAYS_INLINE enum step_result step_out(struct step *s, uint32_t rule)
+/* One frame outward where the rule is neither of the two plain ones. */
+static COLD enum step_result step_special(struct step *s, uint32_t rule)
 {
-	uint64_t cfa, bp = s->bp;
+	uint64_t cfa;
 
 	switch (CFI_TYPE(rule)) {
-	case CFI_T_RSP:
-		cfa = s->sp + 8 * (uint64_t)CFI_OFF(rule);
-		break;
-	case CFI_T_RBP:
-		cfa = s->bp + 8 * (uint64_t)CFI_OFF(rule);
-		break;
 	case CFI_T_RBP_DEREF:
 		if (!next_sane(s->sp - 8, s->bp))
 			return STEP_BROKEN;
 		cfa = word_at(s->bp - 8 * (uint64_t)CFI_OFF(rule));
-		bp = word_at(s->bp);
-		break;
+		if (!next_sane(s->sp, cfa))
+			return STEP_BROKEN;
+		s->bp = word_at(s->bp);
+		s->slot = cfa - 8;
+		s->sp = cfa;
+		s->interrupted = false;
+		return STEP_ON;
 	case CFI_T_SIGNAL:
 		s->bp = word_at(s->sp + ARCH_UC_RBP);
 		s->slot = s->sp + ARCH_UC_RIP;
@@ -182,282 +158,282 @@ static ALWAYS_INLINE enum step_result step_out(struct step *s, uint32_t rule)
 	default:
 		return STEP_NO_CFI;
 	}
-	if (!next_sane(s->sp, cfa))
-		return STEP_BROKEN;
+}
+
+/* One frame outward with the compact rule. */
+static ALWAYS_INLINE enum step_result step_out(struct step *s, uint32_t rule)
+{
+	uint32_t type = CFI_TYPE(rule);
+	uint64_t cfa;
+
+	/* The offset in bytes is the rule's bits 3..16 where they stand. */
+	if (LIKELY(type == CFI_T_RSP)) {
+		cfa = s->sp + (rule & 0x1fff8); /* grows by 8 bytes to 128 KiB: sane by itself */
+	} else if (LIKELY(type == CFI_T_RBP)) {
+		cfa = s->bp + (rule & 0x1fff8);
+		if (UNLIKELY(!next_sane(s->sp, cfa)))
+			return STEP_BROKEN;
+	} else {
+		return step_special(s, rule);
+	}
 	if (CFI_RBP_AT(rule))
-		bp = word_at(cfa - 8 * (uint64_t)CFI_RBP_AT(rule));
+		s->bp = word_at(cfa - 8 * (uint64_t)CFI_RBP_AT(rule));
 	s->slot = cfa - 8;
 	s->sp = cfa;
-	s->bp = bp;
 	s->interrupted = false;
 	return STEP_ON;
 }
 
-/* Can the remembered walk be joined at index i, where the frame read its pc from the same word? */
-static bool memo_joins(struct walk_memo *m, uint32_t i, const struct step *s)
+/* Can the remembered walk be joined at f, where the frame read its pc from the same word? */
+static NOINLINE bool memo_joins(struct walk_memo *m, struct walk_frame *f, const struct step *s)
 {
-	bool interrupted = m->bits[i] & WALK_INTERRUPTED;
-	uint32_t stuck;
+	struct walk_frame *stuck;
 
-	if (interrupted != s->interrupted || i < m->special_top)
+	/* A special frame inward of f has left words among the extras that may be gone: rare, so not worth sorting out. */
+	if ((f->bits & WALK_INTERRUPTED) != s->interrupted || (m->extra_count && f > m->list.plain_end))
 		return false;
-	if ((m->bits[i] & WALK_NEEDS_BP) && m->bp[i] != s->bp)
+	if ((f->bits & WALK_NEEDS_BP) && f->bp != s->bp)
 		return false;
 	if (!extras_hold(m))
 		return false;
-	stuck = memo_verify(m, i + 1);
-	return stuck == 0 || memo_patch(m, stuck);
+	stuck = memo_verify(m, f);
+	return stuck == m->list.end || memo_patch(m, stuck);
 }
 
-/* Unwinds frame by frame into w. With a memo: stops where the remembered walk goes on, and returns that index + 1; 0: went
- * all the way. */
-static uint32_t unwind(struct walk_scratch *w, uint32_t depth, const uint64_t *fp, struct walk_memo *m)
+static COLD void unwind_ended(struct walk_list *w, enum step_result r, uint32_t depth, const uint64_t *fp)
 {
-	struct step s = { .slot = (uint64_t)&fp[1], .sp = (uint64_t)&fp[2], .bp = fp[0] };
-	uint32_t i = m ? m->n : 0;
+	if (r == STEP_NO_CFI)
+		w->flags |= SILT_DB_STACK_NO_CFI;
+	else if (r == STEP_BROKEN)
+		w->flags |= SILT_DB_STACK_BROKEN;
+	else if (r == STEP_GENERIC)
+		walk_with_registers(w, depth, fp);
+}
 
-	w->n = 0;
+/* Unwinds frame by frame into w, innermost first. With a memo: stops where the remembered walk goes on, and returns that frame;
+ * NULL: went all the way. Leaves w->end without the closing frame. */
+static struct walk_frame *unwind(struct walk_list *w, uint32_t depth, const uint64_t *fp, struct walk_memo *m)
+{
+	static struct walk_frame none = { .slot = UINT64_MAX };
+	struct step s = { .slot = (uint64_t)&fp[1], .sp = (uint64_t)&fp[2], .bp = fp[0] };
+	struct walk_frame *f = w->frame, *end = f + depth, *join = m ? m->list.frame : &none;
+	uint32_t uses_bp = 0, specials = 0;
+	enum step_result r = STEP_ON;
+
 	w->flags = 0;
 	for (;;) {
 		uint64_t pc;
-		uint32_t rule, n = w->n;
-		enum step_result r;
+		uint32_t rule;
 
-		while (i && m->slot[i - 1] < s.slot)
-			i--;
-		if (i && m->slot[i - 1] == s.slot) {
-			if (memo_joins(m, i - 1, &s))
-				return i;
-			i = 0;
+		while (join->slot < s.slot)
+			join++;
+		if (UNLIKELY(join->slot == s.slot)) {
+			if (memo_joins(m, join, &s))
+				break;
+			join = &none;
 		}
 		pc = word_at(s.slot);
-		if (!pc)
-			return 0;
-		if (n == depth) {
-			w->flags |= SILT_DB_STACK_DEPTH;
-			return 0;
+		if (UNLIKELY(f == end || !pc)) {
+			if (pc)
+				w->flags |= SILT_DB_STACK_DEPTH;
+			join = NULL;
+			break;
 		}
-		rule = rule_get((pc & SILT_DB_PC_MASK) | (s.interrupted ? RULE_EXACT : 0));
-		w->slot[n] = s.slot;
-		w->pc[n] = pc;
-		w->bp[n] = s.bp;
-		w->rule[n] = rule;
-		w->interrupted[n] = s.interrupted;
-		w->n = n + 1;
+		rule = rule_get(pc | (s.interrupted ? RULE_EXACT : 0));
+		f->slot = s.slot;
+		f->pc = pc;
+		f->bp = s.bp;
+		f->rule = rule;
+		f->bits = s.interrupted; /* WALK_INTERRUPTED is 1 */
+		f++;
+		specials |= s.interrupted;
 		r = step_out(&s, rule);
-		if (LIKELY(r == STEP_ON))
-			continue;
-		if (r == STEP_NO_CFI)
-			w->flags |= SILT_DB_STACK_NO_CFI;
-		else if (r == STEP_BROKEN)
-			w->flags |= SILT_DB_STACK_BROKEN;
-		else if (r == STEP_GENERIC)
-			walk_with_registers(w, depth, fp);
-		return 0;
+		if (UNLIKELY(r != STEP_ON)) {
+			join = NULL;
+			break;
+		}
+		uses_bp |= CFI_TYPE(rule) ^ CFI_T_RSP; /* not for the outermost frame: nothing leaves it */
+		specials |= CFI_TYPE(rule) > CFI_T_RBP;
 	}
+	w->end = f;
+	w->uses_bp = uses_bp;
+	w->specials = specials;
+	if (UNLIKELY(r != STEP_ON))
+		unwind_ended(w, r, depth, fp);
+	return join;
 }
 
 /* Words beside the return addresses that special frames read. False: no room to remember them. */
-static bool extra_add(struct walk_memo *m, uint32_t frame, uint64_t addr)
+static bool extra_add(struct walk_memo *m, uint64_t addr)
 {
 	if (m->extra_count == AGENT_EXTRA_MAX)
 		return false;
 	m->extra[m->extra_count].addr = addr;
 	m->extra[m->extra_count].value = word_at(addr);
-	m->extra[m->extra_count].frame = frame;
 	m->extra_count++;
 	return true;
 }
 
-static bool special_add(struct walk_memo *m, uint32_t i, uint64_t sp)
+static bool special_add(struct walk_memo *m, const struct walk_frame *f)
 {
-	uint32_t rule = m->rule[i];
+	uint64_t sp = f->slot + 8; /* the frame inward of the trampoline returned to it */
 
-	m->special_top = i + 1;
-	if (CFI_TYPE(rule) == CFI_T_SIGNAL)
-		return extra_add(m, i, sp + ARCH_UC_RSP) && extra_add(m, i, sp + ARCH_UC_RBP);
-	return extra_add(m, i, m->bp[i] - 8 * (uint64_t)CFI_OFF(rule)) && extra_add(m, i, m->bp[i]);
+	if (CFI_TYPE(f->rule) == CFI_T_SIGNAL)
+		return extra_add(m, sp + ARCH_UC_RSP) && extra_add(m, sp + ARCH_UC_RBP);
+	return extra_add(m, f->bp - 8 * (uint64_t)CFI_OFF(f->rule)) && extra_add(m, f->bp);
 }
 
-/* Drops the remembered frames from index `keep` on inward. */
-static void memo_cut(struct walk_memo *m, uint32_t keep)
+/* Finds out, from the outermost frame inward, where rbp matters, and collects what special frames read. False: the walk
+ * cannot be remembered. */
+static COLD bool memo_study(struct walk_memo *m)
 {
-	for (uint32_t i = keep; i < m->n; i++) {
-		m->hash -= m->part[i];
-		m->check_count -= (m->bits[i] & WALK_CHECK) != 0;
-	}
-	while (m->extra_count && m->extra[m->extra_count - 1].frame >= keep)
-		m->extra_count--;
-	if (m->special_top > keep)
-		m->special_top = m->extra_count ? m->extra[m->extra_count - 1].frame + 1 : 0;
-	m->n = keep;
-}
+	struct walk_list *w = &m->list;
+	bool outer_needs = false;
 
-/* Puts the scratch's frames on top of the memo's. False: the memo cannot express them; it is void then. */
-static bool memo_push(struct walk_memo *m, const struct walk_scratch *w)
-{
-	uint32_t check_count = m->check_count;
-	uint64_t hash = m->hash;
+	m->extra_count = 0;
+	w->plain_end = w->end - 1;
+	for (struct walk_frame *f = w->end; f-- > w->frame;) {
+		uint32_t type = CFI_TYPE(f->rule), bits = f->bits & WALK_INTERRUPTED;
+		bool plain = type == CFI_T_RSP || type == CFI_T_RBP;
 
-	for (uint32_t k = w->n, i = m->n; k-- > 0; i++) {
-		uint32_t rule = w->rule[k], type = CFI_TYPE(rule);
-		bool outer_needs = i && (m->bits[i - 1] & WALK_NEEDS_BP);
-		uint8_t bits = w->interrupted[k] ? WALK_INTERRUPTED : 0;
-
-		m->slot[i] = w->slot[k];
-		m->pc[i] = w->pc[k];
-		m->bp[i] = w->bp[k];
-		m->rule[i] = rule;
-		if (type == CFI_T_RBP || type == CFI_T_RBP_DEREF)
-			bits |= WALK_NEEDS_BP;
-		if ((type == CFI_T_RSP || type == CFI_T_RBP) && outer_needs) {
-			if (CFI_RBP_AT(rule)) {
-				bits |= WALK_CHECK;
-				check_count++;
-			} else {
-				bits |= WALK_NEEDS_BP;
-			}
-		}
-		m->bits[i] = bits;
-		m->part[i] = walk_part(walk_pcword(w->pc[k], rule, w->interrupted[k]), i);
-		hash += m->part[i];
-		if (UNLIKELY(type == CFI_T_SIGNAL || type == CFI_T_RBP_DEREF || type == CFI_T_GENERIC)) {
-			/* The frame inward of the trampoline returned to it: its sp is the word after its return address. */
-			if (type == CFI_T_GENERIC || !special_add(m, i, m->slot[i] + 8)) {
-				m->n = 0;
+		if (type == CFI_T_GENERIC)
+			return false;
+		if (plain && outer_needs && CFI_RBP_AT(f->rule))
+			bits |= WALK_CHECK;
+		outer_needs = type == CFI_T_RBP || type == CFI_T_RBP_DEREF ||
+			      (type == CFI_T_RSP && outer_needs && !CFI_RBP_AT(f->rule));
+		f->bits = bits | (outer_needs ? WALK_NEEDS_BP : 0);
+		if (bits & WALK_INTERRUPTED)
+			w->plain_end = f;
+		if (type == CFI_T_SIGNAL || type == CFI_T_RBP_DEREF) {
+			w->plain_end = f;
+			if (!special_add(m, f))
 				return false;
-			}
 		}
 	}
-	m->hash = hash;
-	m->check_count = check_count;
-	m->n += w->n;
 	return true;
 }
 
-static void memo_reset(struct walk_memo *m)
+static void memo_void(struct walk_memo *m)
 {
-	m->n = 0;
-	m->hash = 0;
-	m->check_count = 0;
-	m->special_top = 0;
+	m->list.end = m->list.frame;
+	m->list.frame->slot = 0; /* matches no stack */
+	m->list.frame[1].slot = UINT64_MAX;
 	m->extra_count = 0;
-	m->flags = 0;
 }
 
-/* The walk is in w, or in the memo when one could be kept. */
+static COLD void unwind_anew(struct agent_thread *t, const uint64_t *fp)
+{
+	unwind(&t->spare, agent_hot.options.max_depth, fp, NULL);
+}
+
+/* Walks into the spare list and makes it the memo. False: it can only be used this once, from t->spare. */
 static bool memo_rebuild(struct agent_thread *t, const uint64_t *fp)
 {
 	struct walk_memo *m = &t->memo;
-	struct walk_scratch *w = &t->scratch;
-	uint32_t depth = agent_hot.options.max_depth, joined = 0;
+	uint32_t depth = agent_hot.options.max_depth;
+	struct walk_list old = m->list;
+	struct walk_frame *join = NULL;
 
-	if (m->n && m->generation == agent_hot.module_generation) {
-		joined = unwind(w, depth, fp, m);
-		/* A cut-off walk is the innermost frames, as many as allowed: joining must not change their number. */
-		if (joined && (joined + w->n > depth || ((m->flags & SILT_DB_STACK_DEPTH) && joined + w->n != depth))) {
-			joined = 0;
-			unwind(w, depth, fp, NULL);
+	if (LIKELY(old.end != old.frame && m->generation == agent_hot.module_generation)) {
+		join = unwind(&t->spare, depth, fp, m);
+		if (join) {
+			uint64_t total = (uint64_t)(t->spare.end - t->spare.frame) + (uint64_t)(old.end - join);
+
+			/* A cut-off walk is the innermost frames, as many as allowed: joining must not change their number. */
+			if (UNLIKELY(total > depth || ((old.flags & SILT_DB_STACK_DEPTH) && total != depth))) {
+				join = NULL;
+				unwind_anew(t, fp);
+			}
 		}
 	} else {
-		unwind(w, depth, fp, NULL);
+		unwind_anew(t, fp);
 	}
+	if (join) {
+		struct walk_frame *to = t->spare.end;
+
+		for (const struct walk_frame *f = join; f < old.end; f++)
+			*to++ = *f;
+		t->spare.end = to;
+		t->spare.flags = old.flags;
+		t->spare.uses_bp |= old.uses_bp;
+		t->spare.specials |= old.specials;
+	}
+	t->spare.end->slot = UINT64_MAX;
 	m->generation = agent_hot.module_generation;
-	if (joined)
-		memo_cut(m, joined);
-	else {
-		memo_reset(m);
-		m->flags = w->flags;
-	}
 	m->bp_top = fp[0];
-	return memo_push(m, w);
+	m->list = t->spare;
+	t->spare = old;
+	m->list.plain_end = m->list.end - 1;
+	m->extra_count = 0;
+	m->careful = m->list.uses_bp | m->list.specials;
+	if (LIKELY(!m->careful && m->list.end != m->list.frame) || (m->list.end != m->list.frame && memo_study(m)))
+		return true;
+	old = m->list;
+	m->list = t->spare;
+	t->spare = old;
+	memo_void(m);
+	return false;
 }
 
-static struct silt_db_cache_entry *count_memo(struct agent_thread *t, uint32_t kind, uint32_t thread, uint32_t epoch)
+static struct silt_db_cache_entry *count(struct agent_thread *t, const struct walk_list *w, const struct stack_use *use)
 {
-	struct walk_memo *m = &t->memo;
-	struct stack_source s = { m->n, m->flags, kind, thread, m->pc, m->rule, m->bits, 1 };
-
-	return thread_cache_get(t, stack_key(m->hash, m->n, m->flags, kind, thread, epoch), &s, epoch);
+	return thread_cache_get(t, stack_key(walk_hash(w), (uint32_t)(w->end - w->frame), w->flags, use), w, use);
 }
 
-static uint64_t scratch_hash(const struct walk_scratch *w)
+static struct stack_use use_now(const struct agent_thread *t, uint32_t kind, uint32_t epoch)
 {
-	uint64_t hash = 0;
-
-	for (uint32_t i = 0; i < w->n; i++)
-		hash += walk_part(walk_pcword(w->pc[i], w->rule[i], w->interrupted[i]), w->n - 1 - i);
-	return hash;
+	return (struct stack_use){ kind, agent_hot.options.flags & SILT_DB_THREADS ? t->index : 0, epoch };
 }
 
-static struct stack_source scratch_source(const struct walk_scratch *w, uint32_t kind, uint32_t thread)
+COLD uint32_t walk_interrupting(struct agent_thread *t, const uint64_t *fp, uint32_t kind)
 {
-	uint32_t last = w->n ? w->n - 1 : 0;
+	struct stack_use use = use_now(t, kind, ATOMIC_LOAD(&agent_db()->epoch));
+	struct walk_list *w = &t->nested_list;
+	uint32_t context;
 
-	return (struct stack_source){ w->n, w->flags, kind, thread, w->pc + last, w->rule + last, w->interrupted + last, -1 };
-}
-
-/* A signal handler that came while this thread was inside the agent: nothing remembered is touched. */
-static COLD uint32_t walk_nested(struct agent_thread *t, const uint64_t *fp, uint32_t kind, uint32_t thread, uint32_t epoch)
-{
-	struct walk_scratch *w = &t->nested_scratch;
-	struct stack_source s;
-	uint64_t key;
-
+	if (t->nested) {
+		agent_lost(SILT_LOST_CONTEXTS);
+		return SILT_DB_CONTEXT_OVERFLOW;
+	}
+	t->nested = 1;
 	agent_lost(SILT_LOST_NESTED);
 	unwind(w, agent_hot.options.max_depth, fp, NULL);
-	s = scratch_source(w, kind, thread);
-	key = stack_key(scratch_hash(w), w->n, w->flags, kind, thread, epoch);
-	return stack_intern(key, &s, epoch);
+	context = stack_intern(stack_key(walk_hash(w), (uint32_t)(w->end - w->frame), w->flags, &use), w, &use);
+	t->nested = 0;
+	return context;
 }
 
-struct silt_db_cache_entry *walk_context(struct agent_thread *t, const uint64_t *fp, uint32_t kind, uint32_t *ret_context)
+/* The first frame that no longer holds; the end when all do; NULL when nothing remembered applies. */
+static struct walk_frame *memo_compare(const struct walk_memo *m, const uint64_t *fp)
 {
-	struct walk_memo *m = &t->memo;
-	uint32_t epoch = ATOMIC_LOAD(&agent_db()->epoch);
-	uint32_t thread = agent_hot.options.flags & SILT_DB_THREADS ? t->index : 0;
-	struct silt_db_cache_entry *e;
-	uint32_t n, stuck;
+	const struct walk_frame *f = m->list.frame;
 
-	if (UNLIKELY(t->busy)) {
-		if (t->nested) {
-			*ret_context = SILT_DB_CONTEXT_OVERFLOW;
-			agent_lost(SILT_LOST_CONTEXTS);
-			return NULL;
-		}
-		t->nested = 1;
-		*ret_context = walk_nested(t, fp, kind, thread, epoch);
-		t->nested = 0;
+	if (f->slot != (uint64_t)&fp[1] || m->generation != agent_hot.module_generation)
 		return NULL;
-	}
-	t->busy = 1;
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (m->bp_top != fp[0] && (f->bits & WALK_NEEDS_BP))
+		return NULL;
+	if (!extras_hold(m))
+		return NULL;
+	return memo_verify(m, m->list.frame);
+}
+
+struct silt_db_cache_entry *walk_changed(struct agent_thread *t, const uint64_t *fp, uint32_t kind, uint32_t epoch)
+{
+	struct stack_use use = use_now(t, kind, epoch);
+	struct walk_memo *m = &t->memo;
+	struct walk_frame *stuck;
+	struct silt_db_cache_entry *e;
+
 	if (UNLIKELY(agent_hot.modules_changed))
 		module_refresh();
-	n = m->n;
-	if (LIKELY(n && m->slot[n - 1] == (uint64_t)&fp[1] && m->generation == agent_hot.module_generation &&
-		   (m->bp_top == fp[0] || !(m->bits[n - 1] & WALK_NEEDS_BP)) && extras_hold(m))) {
-		stuck = memo_verify(m, n);
-		if (LIKELY(stuck == 0)) {
-			e = t->last;
-			if (LIKELY(e && t->last_epoch == epoch && t->last_kind == kind))
-				return e;
-			e = count_memo(t, kind, thread, epoch);
-			goto remember;
-		}
-		if (memo_patch(m, stuck)) {
-			e = count_memo(t, kind, thread, epoch);
-			goto remember;
-		}
-	}
-	if (memo_rebuild(t, fp)) {
-		e = count_memo(t, kind, thread, epoch);
-	} else {
-		struct stack_source s = scratch_source(&t->scratch, kind, thread);
-
-		e = thread_cache_get(t, stack_key(scratch_hash(&t->scratch), s.n, s.flags, kind, thread, epoch), &s, epoch);
-	}
-remember:
+	stuck = memo_compare(m, fp);
+	if (stuck == m->list.end && t->last && t->last_epoch == epoch && t->last_kind == kind)
+		return t->last;
+	if ((stuck && (stuck == m->list.end || memo_patch(m, stuck))) || memo_rebuild(t, fp))
+		e = count(t, &m->list, &use);
+	else
+		e = count(t, &t->spare, &use);
 	t->last = e;
 	t->last_epoch = epoch;
 	t->last_kind = kind;

@@ -58,7 +58,7 @@ static bool step_registers(struct cfi_regs *regs, bool *interrupted, struct read
 	return true;
 }
 
-NOINLINE void walk_with_registers(struct walk_scratch *w, uint32_t depth, const uint64_t *fp)
+NOINLINE void walk_with_registers(struct walk_list *w, uint32_t depth, const uint64_t *fp)
 {
 	struct cfi_regs regs = { .known = 0 };
 	struct reader reader;
@@ -81,31 +81,33 @@ NOINLINE void walk_with_registers(struct walk_scratch *w, uint32_t depth, const 
 	regs.known = 1u << 3 | 1u << CFI_RBP | 1u << CFI_RSP | 0xfu << 12 | 1u << CFI_RA;
 	reader.low = regs.v[CFI_RSP];
 	reader.high = reader.low + (64 << 10);
-	w->n = 0;
+	w->end = w->frame;
 	w->flags = 0;
+	w->specials = 1;
 	for (uint32_t guard = 0; guard < depth + 32; guard++) {
 		if (inside && regs.v[CFI_RSP] == (uint64_t)&fp[2])
 			inside = false;
 		if (!inside) {
-			if (w->n == depth) {
+			if (w->end == w->frame + depth) {
 				w->flags |= SILT_DB_STACK_DEPTH;
 				return;
 			}
-			w->slot[w->n] = regs.v[CFI_RSP] - 8;
-			w->pc[w->n] = regs.v[CFI_RA];
-			w->bp[w->n] = regs.v[CFI_RBP];
-			w->interrupted[w->n] = interrupted;
-			w->rule[w->n] = CFI_T_GENERIC;
-			w->n++;
+			*w->end++ = (struct walk_frame){
+				.slot = regs.v[CFI_RSP] - 8,
+				.pc = regs.v[CFI_RA],
+				.bp = regs.v[CFI_RBP],
+				.rule = CFI_T_GENERIC,
+				.bits = interrupted ? WALK_INTERRUPTED : 0,
+			};
 		}
 		if (!step_registers(&regs, &interrupted, &reader, &rule, &flags)) {
-			if (w->n)
-				w->rule[w->n - 1] = rule;
+			if (w->end > w->frame)
+				w->end[-1].rule = rule;
 			w->flags |= flags;
 			return;
 		}
-		if (w->n)
-			w->rule[w->n - 1] = rule;
+		if (w->end > w->frame)
+			w->end[-1].rule = rule;
 		if (!regs.v[CFI_RA])
 			return;
 	}
