@@ -48,6 +48,7 @@ static uint64_t position(const struct walk *w)
 static void read_entry(struct walk *w, const struct silt_abbrev *a, struct entry *e)
 {
 	memset(e, 0, sizeof(*e));
+	e->call_file = SILT_NO_FILE;
 	for (unsigned i = 0; i < a->attr_count; i++) {
 		const struct silt_attr *attr = &w->abbrevs->attrs.items[a->attr_first + i];
 		struct silt_value v;
@@ -233,7 +234,7 @@ static bool visit_code(struct walk *w, const struct silt_abbrev *a, uint64_t die
 		return true;
 	if (a->kind == SILT_ENTRY_INLINE && (around == SILT_NO_SCOPE || !w->inlines))
 		return w->deep;
-	scope.call_file = clip(e->call_file);
+	scope.call_file = e->call_file < SILT_NO_FILE ? (uint32_t)e->call_file : SILT_NO_FILE;
 	scope.call_line = clip(e->call_line);
 	scope.call_column = clip(e->call_column);
 	scope.start = a->kind == SILT_ENTRY_FUNCTION ? entry_address(w, e) : 0;

@@ -7,12 +7,14 @@
 #include "symbols/forms.h"
 
 #define SILT_NO_SCOPE UINT32_MAX
+#define SILT_NO_FILE UINT32_MAX
 
 /** A function, or a call of one that was inlined. */
 struct silt_scope {
 	uint64_t die;    /* its entry, in .debug_info */
 	uint32_t parent; /* the scope it was inlined into, SILT_NO_SCOPE for a function */
-	uint32_t call_file, call_line, call_column; /* where the inlined call stood; 0 unknown */
+	uint32_t call_file; /* where the inlined call stood; SILT_NO_FILE unknown (0 is a file in DWARF 5) */
+	uint32_t call_line, call_column; /* 0 unknown */
 	uint64_t start;  /* entry address of a function */
 };
 

@@ -76,7 +76,7 @@ struct silt_name silt_name_find(struct silt_dwarf *dw, uint64_t die)
 	return name;
 }
 
-static bool has_namespaces(uint16_t language)
+bool silt_language_mangles(uint16_t language)
 {
 	switch (language) {
 	case DW_LANG_C_plus_plus:
@@ -145,7 +145,7 @@ bool silt_name_qualify(const struct silt_name *name, char *buffer, size_t size)
 	unsigned depth;
 	size_t used = 0;
 
-	if (!u || !name->name || !has_namespaces(name->language) || !(t = silt_unit_abbrevs(name->origin.dw, u)))
+	if (!u || !name->name || !silt_language_mangles(name->language) || !(t = silt_unit_abbrevs(name->origin.dw, u)))
 		return false;
 	depth = find_path(name->origin, u, t, path);
 	/* path[0] is the unit itself. */

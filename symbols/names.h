@@ -14,6 +14,8 @@ struct silt_name {
 
 /** The names of the entry at ref. Both NULL when it has none. */
 struct silt_name silt_name_find(struct silt_dwarf *dw, uint64_t die);
+/** True for languages with namespaces and overloading: their names in symbol tables are mangled. */
+bool silt_language_mangles(uint16_t language);
 /** name with its namespaces and classes in front, for languages that have them; false when there are none or the
  *  result does not fit. */
 bool silt_name_qualify(const struct silt_name *name, char *buffer, size_t size);

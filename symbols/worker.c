@@ -19,12 +19,14 @@ enum { MAX_NAME = 1 << 14 };
 
 struct name_ids {
 	uint32_t function, linkage;
+	bool mangles; /* the language mangles names: without a linkage name the symbol table has a better one */
 };
 
-/* An address whose function no DWARF names: it waits for the symbol tables. */
+/* An address whose physical function has no name, or none that tells overloads apart: it waits for the symbol tables. */
 struct open_end {
-	uint32_t index; /* of the address */
-	struct silt_report_frame frame; /* file and line may be known */
+	uint32_t index;               /* of the address */
+	uint32_t frame_count;         /* known frames; 0: nothing is known */
+	size_t frame_first;           /* into open_frames */
 };
 
 struct worker {
@@ -33,6 +35,7 @@ struct worker {
 	struct silt_files files;
 	struct silt_dwarf *dwarf, *alt;
 	SILT_VEC(struct open_end) open_ends;
+	SILT_VEC(struct silt_report_frame) open_frames;
 	struct silt_map names; /* offset of an entry -> index into name_ids */
 	SILT_VEC(struct name_ids) name_ids;
 	struct silt_lines lines;
@@ -78,7 +81,7 @@ static struct name_ids name_strings(struct worker *w, const char *linkage, const
 	/* An assembler name of C (asm labels, aliases) is what other tools show too; a mangled one that cannot be read is
 	 * worse than the plain name. */
 	bool plain = linkage && (w->job->demangle == SILT_DEMANGLE_OFF || linkage[0] != '_' || !strchr("ZR", linkage[1]));
-	struct name_ids ids;
+	struct name_ids ids = {0};
 
 	ids.linkage = silt_report_string(&w->report, linkage);
 	ids.function = silt_report_string(&w->report, readable ? readable : plain || !name ? linkage : name);
@@ -89,7 +92,7 @@ static struct name_ids name_strings(struct worker *w, const char *linkage, const
 /* The name of a function's entry, from the cache or the file. */
 static struct name_ids scope_name(struct worker *w, uint64_t die)
 {
-	struct name_ids ids = {0, 0};
+	struct name_ids ids = {0};
 	char qualified[MAX_NAME];
 	struct silt_name name;
 	uint32_t at;
@@ -101,6 +104,7 @@ static struct name_ids scope_name(struct worker *w, uint64_t die)
 		ids = name_strings(w, NULL, qualified);
 	else if (name.linkage || name.name)
 		ids = name_strings(w, name.linkage, name.name);
+	ids.mangles = silt_language_mangles(name.language);
 	if (!silt_map_put(&w->names, die, (uint32_t)w->name_ids.count) || !silt_vec_push(&w->name_ids, ids))
 		w->failed = true;
 	return ids;
@@ -119,9 +123,22 @@ static uint32_t file_string(struct worker *w, uint32_t file)
 	return id;
 }
 
+/* Lets an address wait for the symbol tables, with the frames it has. */
+static void leave_open(struct worker *w, uint32_t index, const struct silt_report_frame *frames, size_t count)
+{
+	struct open_end end = {index, (uint32_t)count, w->open_frames.count};
+
+	for (size_t i = 0; i < count; i++)
+		if (!silt_vec_push(&w->open_frames, frames[i]))
+			w->failed = true;
+	if (!silt_vec_push(&w->open_ends, end))
+		w->failed = true;
+}
+
 static void answer_address(struct worker *w, uint32_t index, uint32_t scope, const struct silt_row *row)
 {
 	struct silt_report_frame frames[SILT_WIRE_MAX_FRAMES], *f = frames;
+	bool named = false;
 	size_t count = 0;
 
 	memset(f, 0, sizeof(*f));
@@ -138,20 +155,17 @@ static void answer_address(struct worker *w, uint32_t index, uint32_t scope, con
 		f->function = ids.function;
 		f->linkage = ids.linkage;
 		f->start = s->start;
+		named = ids.function && (ids.linkage || !ids.mangles);
 		scope = s->parent;
 		if (scope != SILT_NO_SCOPE && count < SILT_WIRE_MAX_FRAMES) {
 			frames[count] = (struct silt_report_frame){.line = s->call_line, .column = s->call_column,
-								   .file = s->call_file ? file_string(w, s->call_file) : 0};
+								   .file = file_string(w, s->call_file)};
 		}
 	}
-	if (count && f->function) {
+	if (named)
 		silt_report_answer(&w->report, index, frames, count);
-	} else {
-		struct open_end end = {index, frames[0]};
-
-		if (!silt_vec_push(&w->open_ends, end))
-			w->failed = true;
-	}
+	else
+		leave_open(w, index, frames, count ? count : row->found);
 }
 
 /* One unit and the addresses that lie in it. */
@@ -242,12 +256,8 @@ static void answer_by_dwarf(struct worker *w)
 			answer_unit(w, &w->dwarf->units.items[unit], p.pcs, p.indices, end - first, p.scope_of, p.rows);
 			continue;
 		}
-		for (size_t i = 0; i < end - first; i++) {
-			struct open_end open = {.index = p.indices[i]};
-
-			if (!silt_vec_push(&w->open_ends, open))
-				w->failed = true;
-		}
+		for (size_t i = 0; i < end - first; i++)
+			leave_open(w, p.indices[i], NULL, 0);
 	}
 	plan_deinit(&p);
 }
@@ -269,6 +279,26 @@ static void try_table(struct worker *w, struct silt_object *o, bool dynamic, con
 	silt_report_source(&w->report, dynamic ? SILT_SOURCE_DYNSYM : SILT_SOURCE_SYMTAB, silt_object_path(o));
 }
 
+static void close_end(struct worker *w, const struct open_end *end, const struct silt_symbol_hit *hit)
+{
+	struct silt_report_frame none = {0};
+	struct silt_report_frame *frames = end->frame_count ? &w->open_frames.items[end->frame_first] : &none;
+	size_t count = end->frame_count ? end->frame_count : 1;
+	struct silt_report_frame *physical = &frames[count - 1];
+	bool mangled = hit->name && hit->name[0] == '_' && hit->name[1] && strchr("ZR", hit->name[1]);
+
+	/* A name from DWARF gives way only to the mangled name of just that function. */
+	if (hit->name && (!physical->function || (mangled && hit->start == physical->start))) {
+		struct name_ids ids = name_strings(w, hit->name, NULL);
+
+		physical->function = ids.function;
+		physical->linkage = ids.linkage;
+		physical->start = hit->start;
+	}
+	if (physical->function || frames[0].file)
+		silt_report_answer(&w->report, end->index, frames, count);
+}
+
 /* Names what the DWARF left open from the symbol tables: the module's own, the debug file's, the exported names. */
 static void answer_by_symbols(struct worker *w)
 {
@@ -288,31 +318,16 @@ static void answer_by_symbols(struct worker *w)
 		try_table(w, w->files.debug, false, pcs, hits, n);
 		try_table(w, w->files.main, true, pcs, hits, n);
 	}
-	for (size_t i = 0; i < n; i++) {
-		struct silt_report_frame frame = w->open_ends.items[i].frame;
-
-		if (hits[i].name) {
-			struct name_ids ids = name_strings(w, hits[i].name, NULL);
-
-			frame.function = ids.function;
-			frame.linkage = ids.linkage;
-			frame.start = hits[i].start;
-		}
-		if (frame.function || frame.file)
-			silt_report_answer(&w->report, w->open_ends.items[i].index, &frame, 1);
-	}
+	for (size_t i = 0; i < n; i++)
+		close_end(w, &w->open_ends.items[i], &hits[i]);
 	free(pcs);
 	free(hits);
 }
 
 static void leave_all_open(struct worker *w)
 {
-	for (size_t i = 0; i < w->job->count; i++) {
-		struct open_end end = {.index = (uint32_t)i};
-
-		if (!silt_vec_push(&w->open_ends, end))
-			w->failed = true;
-	}
+	for (size_t i = 0; i < w->job->count; i++)
+		leave_open(w, (uint32_t)i, NULL, 0);
 }
 
 static void report_attempt(void *data, const char *text)
@@ -351,6 +366,7 @@ bool silt_worker_run(const struct silt_job *job, int fd)
 	silt_scopes_deinit(&w.scopes);
 	silt_lines_deinit(&w.lines);
 	silt_vec_free(&w.open_ends);
+	silt_vec_free(&w.open_frames);
 	silt_vec_free(&w.name_ids);
 	silt_vec_free(&w.file_ids);
 	silt_map_deinit(&w.names);
