@@ -5,6 +5,8 @@
 
 #include "formats/dump_internal.h"
 
+#define VARINT_MAX 10u /* bytes of the longest number */
+
 struct dump_block_decoder {
 	struct dump_inflater inflater;
 	struct silt_writer scratch;
@@ -17,7 +19,14 @@ struct dump_block_decoder {
 
 struct dump_block_decoder *dump_block_decoder_create(void)
 {
-	return calloc(1, sizeof(struct dump_block_decoder));
+	struct dump_block_decoder *d = calloc(1, sizeof(*d));
+
+	/* All memory now: what fails while decoding is then the data's fault. */
+	if (d && (!dump_inflater_init(&d->inflater) || !silt_writer_reserve(&d->scratch, DUMP_CHUNK_RECORDS * VARINT_MAX))) {
+		dump_block_decoder_destroy(d);
+		return NULL;
+	}
+	return d;
 }
 
 void dump_block_decoder_destroy(struct dump_block_decoder *d)
@@ -36,7 +45,7 @@ static void values_get_escaped(struct dump_block_decoder *d, struct silt_reader 
 	size_t size;
 
 	dump_stream_get(&d->inflater, r, d->plane, n);
-	size = dump_stream_get_sized(&d->inflater, r, &d->scratch, (size_t)n * 10); /* a varint has at most 10 bytes */
+	size = dump_stream_get_sized(&d->inflater, r, &d->scratch, (size_t)n * VARINT_MAX);
 	if (!silt_reader_ok(r))
 		return;
 	silt_reader_init(&list, d->scratch.data, size, r->name, silt_reader_offset(r));
@@ -88,7 +97,7 @@ static void dictionary_get(struct dump_block_decoder *d, struct silt_reader *r, 
 		silt_reader_fail(r, "dictionary larger than possible");
 		return;
 	}
-	size = dump_stream_get_sized(&d->inflater, r, &d->scratch, count * 20);
+	size = dump_stream_get_sized(&d->inflater, r, &d->scratch, count * 2 * VARINT_MAX);
 	if (!silt_reader_ok(r))
 		return;
 	silt_reader_init(&list, d->scratch.data, size, r->name, silt_reader_offset(r));

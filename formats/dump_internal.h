@@ -106,14 +106,16 @@ struct dump_inflater {
 	bool ready;
 };
 
-/** Uncompresses in[in_size] to exactly out_size bytes. False when the data is bad or memory is out. */
+/** False when out of memory. May be called again. Before everything else, so that later failures mean bad data. */
+bool dump_inflater_init(struct dump_inflater *d);
+/** Uncompresses in[in_size] to exactly out_size bytes. False when the data is bad. */
 bool dump_inflate(struct dump_inflater *d, const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size);
 void dump_inflater_deinit(struct dump_inflater *d);
 
 /** Writes one stream: raw, constant or deflated, whichever suits the bytes. */
 void dump_stream_put(struct dump_deflater *d, const uint8_t *data, size_t size, struct silt_writer *w);
 /** Reads one that must hold exactly size bytes into out (dump_stream_get), or at most max bytes into a fresh
- *  place of scratch (dump_stream_get_sized). Failures mark the reader. */
+ *  place of scratch (dump_stream_get_sized), which should have that room already. Failures mark the reader. */
 void dump_stream_get(struct dump_inflater *d, struct silt_reader *r, uint8_t *out, size_t size);
 size_t dump_stream_get_sized(struct dump_inflater *d, struct silt_reader *r, struct silt_writer *scratch, size_t max);
 

@@ -60,7 +60,7 @@ int dump_load(struct dump_loader *l, struct dump_source *src, const struct dump_
 				       c->sequence);
 	silt_writer_clear(&l->raw);
 	raw = silt_writer_reserve(&l->raw, (size_t)c->raw + 1);
-	if (!raw)
+	if (!raw || !dump_inflater_init(&l->inflater))
 		return silt_error_set(err, SILT_E_NOMEM, "%s: out of memory", src->name);
 	if (!dump_inflate(&l->inflater, p, c->stored, raw, c->raw))
 		return dump_source_bad(src, f->offset, err, "damaged: chunk %" PRIu32 " (%s) cannot be uncompressed",

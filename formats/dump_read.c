@@ -18,7 +18,8 @@ struct dump_reader {
 	struct silt_snapshot *s;
 	bool blocks, salvage;
 	uint64_t limit;
-	uint64_t lost[DUMP_SECTIONS];
+	uint64_t held[DUMP_SECTIONS]; /* records read */
+	struct dump_losses lost;      /* salvage */
 };
 
 static int no_room(const struct dump_reader *dr, struct silt_error *err)
@@ -103,7 +104,7 @@ static int read_chunks(struct dump_reader *dr, enum dump_section section, struct
 
 		if (f->head.first > next) {
 			dump_table_lose(&dr->tables, section, next, f->head.first - next);
-			dr->lost[section] += f->head.first - next;
+			dr->lost.records[section] += f->head.first - next;
 		}
 		next = f->head.first + f->head.count;
 		ret = decode_chunk(dr, section, f, err);
@@ -111,7 +112,9 @@ static int read_chunks(struct dump_reader *dr, enum dump_section section, struct
 			return ret;
 		if (ret) {
 			dump_table_lose(&dr->tables, section, f->head.first, f->head.count);
-			dr->lost[section] += f->head.count;
+			dr->lost.records[section] += f->head.count;
+		} else {
+			dr->held[section] += f->head.count;
 		}
 	}
 	return 0;
@@ -151,7 +154,7 @@ static int read_section(struct dump_reader *dr, enum dump_section section, struc
 			return dump_source_bad(&dr->src, DUMP_FILE_HEADER_SIZE, err,
 					       "damaged: %" PRIu64 " processes, not one", total);
 		dump_table_lose(&dr->tables, DUMP_PROCESS, 0, 1);
-		dr->lost[DUMP_PROCESS] = 1;
+		dr->lost.records[DUMP_PROCESS] = 1;
 	}
 	return 0;
 }
@@ -175,7 +178,7 @@ static int finish_tables(struct dump_reader *dr, struct silt_error *err)
 	silt_vec_free(&t->ranges);
 	silt_vec_free(&t->stack_frames);
 	if (dr->salvage)
-		dump_salvage_references(s);
+		dr->lost.dangling += dump_salvage_references(s);
 	return silt_snapshot_check(s, dr->src.name, err);
 }
 
@@ -199,7 +202,7 @@ static void compact_blocks(struct dump_reader *dr, const struct dump_block_work 
 		uint64_t from = work->at[i], n = work->list[i]->head.count;
 
 		if (work->list[i]->lost || (n && to && b->addr[from] < b->addr[to - 1])) {
-			dr->lost[DUMP_BLOCKS] += n;
+			dr->lost.records[DUMP_BLOCKS] += n;
 			continue;
 		}
 		memmove(b->addr + to, b->addr + from, n * sizeof(*b->addr));
@@ -247,7 +250,7 @@ static int load_blocks(struct dump_reader *dr, struct dump_found **list, size_t 
 	else if (!ret)
 		ret = check_block_order(dr, &work, err);
 	if (!ret && dr->salvage)
-		dump_salvage_contexts(dr->s);
+		dr->lost.dangling += dump_salvage_contexts(dr->s);
 	free(work.at);
 	return ret;
 }
@@ -255,7 +258,7 @@ static int load_blocks(struct dump_reader *dr, struct dump_found **list, size_t 
 static int read_blocks(struct dump_reader *dr, struct silt_error *err)
 {
 	struct dump_found **list;
-	uint64_t total, held = 0;
+	uint64_t total, *held = &dr->held[DUMP_BLOCKS];
 	size_t n, i;
 	int ret = section_chunks(dr, DUMP_BLOCKS, &list, &n, &total, err);
 
@@ -263,10 +266,12 @@ static int read_blocks(struct dump_reader *dr, struct silt_error *err)
 		return ret;
 	dr->s->has_blocks = n > 0;
 	for (i = 0; i < n; i++)
-		held += list[i]->head.count;
-	dr->lost[DUMP_BLOCKS] += total - held;
-	if (n && dr->blocks)
+		*held += list[i]->head.count;
+	dr->lost.records[DUMP_BLOCKS] += total - *held;
+	if (n && dr->blocks) {
 		ret = load_blocks(dr, list, n, err);
+		*held = dr->s->blocks.count;
+	}
 	free(list);
 	return ret;
 }
@@ -288,13 +293,29 @@ static int check_sections(const struct dump_reader *dr, struct silt_error *err)
 	return 0;
 }
 
+struct index_entry {
+	uint64_t section, offset, stored, count;
+	uint32_t header_crc;
+};
+
+/* Reads the entry behind the one in *e. */
+static void next_entry(struct silt_reader *r, struct index_entry *e)
+{
+	e->section = silt_reader_varint(r);
+	e->offset += silt_reader_varint(r);
+	e->stored = silt_reader_varint(r);
+	e->count = silt_reader_varint_max(r, DUMP_CHUNK_RECORDS, "more records than a chunk may hold");
+	e->header_crc = silt_reader_u32(r);
+}
+
 /* The index must list exactly the chunks that were found, so that none can be missing. */
 static int check_index(struct dump_reader *dr, struct silt_error *err)
 {
 	const struct dump_found *chunks = dr->scan.chunks.items;
 	size_t n = dr->scan.chunks.count - 1, i;
-	uint64_t offset = 0, count;
+	struct index_entry e = {0};
 	struct silt_reader r;
+	uint64_t count;
 	int ret;
 
 	if (chunks[n].head.section != DUMP_INDEX)
@@ -305,20 +326,40 @@ static int check_index(struct dump_reader *dr, struct silt_error *err)
 	count = silt_reader_count(&r, 8);
 	for (i = 0; i < count && i < n; i++) {
 		const struct dump_chunk *c = &chunks[i].head;
-		uint64_t section = silt_reader_varint(&r), stored, records;
-		uint32_t crc;
 
-		offset += silt_reader_varint(&r);
-		stored = silt_reader_varint(&r);
-		records = silt_reader_varint(&r);
-		crc = silt_reader_u32(&r);
-		if (silt_reader_ok(&r) && (section != c->section || offset != chunks[i].offset || stored != c->stored ||
-					   records != c->count || crc != c->header_crc))
+		next_entry(&r, &e);
+		if (silt_reader_ok(&r) && (e.section != c->section || e.offset != chunks[i].offset ||
+					   e.stored != c->stored || e.count != c->count || e.header_crc != c->header_crc))
 			silt_reader_fail(&r, "the index does not match the chunks");
 	}
 	if (silt_reader_ok(&r) && (count != n || silt_reader_left(&r)))
 		silt_reader_fail(&r, "the index lists another number of chunks");
 	return silt_reader_error(&r, err);
+}
+
+/* Salvage: an intact index tells exactly how much is lost. Without one only gaps between chunks are known. */
+static void count_losses(struct dump_reader *dr)
+{
+	const struct dump_found *last = &dr->scan.chunks.items[dr->scan.chunks.count - 1];
+	uint64_t total[DUMP_SECTIONS] = {0}, count, i;
+	struct index_entry e = {0};
+	struct silt_reader r;
+
+	check_index(dr, &dr->lost.other);
+	if (last->head.section != DUMP_INDEX || dump_load(&dr->loader, &dr->src, last, &r, NULL))
+		return;
+	count = silt_reader_count(&r, 8);
+	for (i = 0; i < count; i++) {
+		next_entry(&r, &e);
+		if (e.section < DUMP_SECTIONS)
+			total[e.section] += e.count;
+	}
+	if (!silt_reader_ok(&r))
+		return;
+	dr->lost.exact = true;
+	for (i = 1; i < DUMP_SECTIONS; i++)
+		if (total[i] > dr->held[i])
+			dr->lost.records[i] = total[i] - dr->held[i];
 }
 
 static int read_all(struct dump_reader *dr, uint64_t max_memory, struct silt_error *err)
@@ -351,7 +392,10 @@ static int read_all(struct dump_reader *dr, uint64_t max_memory, struct silt_err
 		return ret;
 	silt_arena_set_limit(dr->s->arena, 0);
 	silt_snapshot_total(dr->s);
-	return dr->salvage ? dump_salvage_notes(dr->s, &dr->src, &dr->scan, dr->lost, err) : 0;
+	if (!dr->salvage)
+		return 0;
+	count_losses(dr);
+	return dump_salvage_notes(dr->s, &dr->src, &dr->scan, &dr->lost, err);
 }
 
 int silt_dump_read(const char *path, const struct silt_read_options *opts, struct silt_snapshot **ret,

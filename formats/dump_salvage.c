@@ -52,32 +52,44 @@ static uint32_t lost_stack(struct silt_snapshot *s, uint32_t *number)
 	return *number;
 }
 
-void dump_salvage_references(struct silt_snapshot *s)
+uint64_t dump_salvage_references(struct silt_snapshot *s)
 {
 	uint32_t frames = s->frame_count, stacks = s->stack_count, frame = SILT_NONE, stack = SILT_NONE, i;
+	uint64_t dangling = 0;
 
 	compact_lists(s);
-	for (i = 0; i < s->frame_count; i++)
-		if (s->frames[i].module >= s->module_count)
-			s->frames[i].module = SILT_NONE;
-	for (i = 0; i < s->stack_frame_count; i++)
-		if (s->stack_frames[i] >= frames)
-			s->stack_frames[i] = lost_frame(s, &frame);
+	for (i = 0; i < s->frame_count; i++) {
+		if (s->frames[i].module < s->module_count || s->frames[i].module == SILT_NONE)
+			continue;
+		s->frames[i].module = SILT_NONE;
+		dangling++;
+	}
+	for (i = 0; i < s->stack_frame_count; i++) {
+		if (s->stack_frames[i] < frames)
+			continue;
+		s->stack_frames[i] = lost_frame(s, &frame);
+		dangling++;
+	}
 	for (i = 0; i < s->context_count; i++) {
 		struct silt_context *c = &s->contexts[i];
 
-		if (c->stack >= stacks)
+		if (c->stack >= stacks) {
 			c->stack = lost_stack(s, &stack);
-		if (c->thread >= s->thread_count)
+			dangling++;
+		}
+		if (c->thread >= s->thread_count && c->thread != SILT_NONE) {
 			c->thread = SILT_NONE;
+			dangling++;
+		}
 	}
+	return dangling;
 }
 
-void dump_salvage_contexts(struct silt_snapshot *s)
+uint64_t dump_salvage_contexts(struct silt_snapshot *s)
 {
 	struct silt_context lost = {.thread = SILT_NONE};
 	uint32_t number = SILT_NONE, stack = SILT_NONE;
-	uint64_t i;
+	uint64_t dangling = 0, i;
 
 	for (i = 0; i < s->blocks.count; i++) {
 		if (s->blocks.context[i] != SILT_NONE)
@@ -93,18 +105,21 @@ void dump_salvage_contexts(struct silt_snapshot *s)
 			s->contexts[s->context_count] = lost;
 			number = s->context_count++;
 		}
+		dangling++;
 		s->blocks.context[i] = number;
 		s->contexts[number].live_count++;
 		s->contexts[number].live_bytes += s->blocks.size[i];
 		s->contexts[number].alloc_count++;
 		s->contexts[number].alloc_bytes += s->blocks.size[i];
 	}
+	return dangling;
 }
 
 int dump_salvage_notes(struct silt_snapshot *s, const struct dump_source *src, const struct dump_scan *sc,
-		       const uint64_t lost[DUMP_SECTIONS], struct silt_error *err)
+		       const struct dump_losses *l, struct silt_error *err)
 {
 	uint64_t most = silt_limit_default(SILT_LIMIT_SALVAGE_NOTES);
+	uint32_t before = s->note_count;
 	size_t i;
 	int ret = 0;
 
@@ -116,11 +131,19 @@ int dump_salvage_notes(struct silt_snapshot *s, const struct dump_source *src, c
 	if (sc->holes.count > most && !ret)
 		ret = silt_snapshot_note(s, err, "%s is damaged in %zu more places", src->name,
 					 sc->holes.count - (size_t)most);
-	if (!sc->complete && !ret)
-		ret = silt_snapshot_note(s, err, "%s is cut short: its end is missing, and records with it", src->name);
+	if (!l->exact && !ret)
+		ret = silt_snapshot_note(s, err, "%s has lost its index: more may be missing than is known", src->name);
+	else if (!sc->complete && !ret)
+		ret = silt_snapshot_note(s, err, "%s is cut short behind its index", src->name);
 	for (i = 1; i < DUMP_SECTIONS && !ret; i++)
-		if (lost[i])
-			ret = silt_snapshot_note(s, err, "%s: at least %" PRIu64 " records of its %s are lost", src->name,
-						 lost[i], dump_section_name((unsigned)i));
+		if (l->records[i])
+			ret = silt_snapshot_note(s, err, "%s: %s%" PRIu64 " records of its %s are lost", src->name,
+						 l->exact ? "" : "at least ", l->records[i],
+						 dump_section_name((unsigned)i));
+	if (l->dangling && !ret)
+		ret = silt_snapshot_note(s, err, "%s: %" PRIu64 " times something lost is referred to", src->name,
+					 l->dangling);
+	if (s->note_count == before && l->other.code && !ret)
+		ret = silt_snapshot_note(s, err, "%s", l->other.msg);
 	return ret;
 }

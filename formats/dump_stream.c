@@ -50,18 +50,20 @@ void dump_deflater_deinit(struct dump_deflater *d)
 	}
 }
 
+bool dump_inflater_init(struct dump_inflater *d)
+{
+	if (!d->ready && inflateInit2(&d->z, -15) == Z_OK)
+		d->ready = true;
+	return d->ready;
+}
+
 bool dump_inflate(struct dump_inflater *d, const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size)
 {
 	uint8_t nothing;
 	int ret;
 
-	if (!d->ready) {
-		if (inflateInit2(&d->z, -15) != Z_OK)
-			return false;
-		d->ready = true;
-	} else if (inflateReset(&d->z) != Z_OK) {
+	if (inflateReset(&d->z) != Z_OK)
 		return false;
-	}
 	d->z.next_in = (Bytef *)(uintptr_t)in;
 	d->z.avail_in = (uInt)in_size;
 	d->z.next_out = out_size ? out : &nothing;

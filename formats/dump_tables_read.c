@@ -122,11 +122,22 @@ static void get_module(struct dump_tables *t, uint64_t i, struct silt_reader *r)
 	m->range_count = (uint32_t)(t->ranges.count - m->range_first);
 }
 
+/* A number coded as its difference to the one before. */
+static uint32_t get_step(struct silt_reader *r, uint32_t before)
+{
+	uint64_t sum = before + (uint64_t)silt_reader_svarint(r);
+
+	if (sum <= UINT32_MAX)
+		return (uint32_t)sum;
+	silt_reader_fail(r, "number of more than 32 bits");
+	return 0;
+}
+
 static void get_frame(struct dump_tables *t, uint64_t i, const struct silt_frame *before, struct silt_reader *r)
 {
 	struct silt_frame *f = &t->s->frames[i];
 
-	f->module = before->module + (uint32_t)silt_reader_svarint(r);
+	f->module = get_step(r, before->module + 1) - 1;
 	f->flags = silt_reader_varint32(r);
 	f->offset = before->offset + (uint64_t)silt_reader_svarint(r);
 }
@@ -162,7 +173,7 @@ static void get_stack(struct dump_tables *t, uint64_t i, const struct silt_stack
 	st->frame_first = (uint32_t)t->stack_frames.count;
 	f = t->stack_frames.items + st->frame_first;
 	for (k = 0; k < own; k++)
-		f[k] = last = last + (uint32_t)silt_reader_svarint(r);
+		f[k] = last = get_step(r, last);
 	if (shared)
 		memcpy(f + own, t->stack_frames.items + before->frame_first + (before->frame_count - shared),
 		       shared * sizeof(*f));
@@ -180,8 +191,8 @@ static void get_context(struct dump_tables *t, uint64_t i, const struct silt_con
 {
 	struct silt_context *c = &t->s->contexts[i];
 
-	c->stack = before->stack + (uint32_t)silt_reader_svarint(r);
-	c->epoch = before->epoch + (uint32_t)silt_reader_svarint(r);
+	c->stack = get_step(r, before->stack);
+	c->epoch = get_step(r, before->epoch);
 	c->thread = silt_reader_varint32(r) - 1;
 	c->kind = (uint32_t)silt_reader_varint_max(r, SILT_KIND_POOL, "unknown kind of allocation");
 	c->live_count = silt_reader_varint(r);
