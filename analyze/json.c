@@ -3,13 +3,18 @@
 #include "analyze/json.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <string.h>
 
 void silt_json_init(struct silt_json *j, FILE *out)
 {
 	memset(j, 0, sizeof(*j));
 	j->out = out;
+}
+
+/* The unlocked calls: a report of hundreds of megabytes is written in small pieces, by one thread. */
+static void put(FILE *out, const char *text, size_t size)
+{
+	fwrite_unlocked(text, 1, size, out);
 }
 
 /* The comma and the line break before a value or key. One row of a report is one line. */
@@ -22,17 +27,17 @@ static void separate(struct silt_json *j)
 	if (j->depth == 0)
 		return;
 	if (j->has_items[j->depth - 1])
-		fputc(',', j->out);
+		put(j->out, ",", 1);
 	j->has_items[j->depth - 1] = true;
 	if (j->depth == 1 || (j->depth == 2 && j->in_array[1]))
-		fprintf(j->out, "\n%*s", (int)j->depth, "");
+		put(j->out, "\n  ", 1 + j->depth);
 }
 
 static void open_level(struct silt_json *j, bool array)
 {
 	assert(j->depth < SILT_JSON_DEPTH);
 	separate(j);
-	fputc(array ? '[' : '{', j->out);
+	put(j->out, array ? "[" : "{", 1);
 	j->in_array[j->depth] = array;
 	j->has_items[j->depth] = false;
 	j->depth++;
@@ -52,9 +57,9 @@ void silt_json_end(struct silt_json *j)
 {
 	assert(j->depth > 0);
 	j->depth--;
-	fputc(j->in_array[j->depth] ? ']' : '}', j->out);
+	put(j->out, j->in_array[j->depth] ? "]" : "}", 1);
 	if (j->depth == 0)
-		fputc('\n', j->out);
+		put(j->out, "\n", 1);
 }
 
 size_t silt_utf8_length(const char *p, size_t size)
@@ -90,6 +95,22 @@ size_t silt_utf8_length(const char *p, size_t size)
 	return len;
 }
 
+static void write_number(FILE *out, uint64_t value, unsigned base)
+{
+	static const char DIGITS[] = "0123456789abcdef";
+	char digits[24], *p = digits + sizeof(digits);
+
+	do
+		*--p = DIGITS[value % base];
+	while (value /= base);
+	put(out, p, (size_t)(digits + sizeof(digits) - p));
+}
+
+static bool is_plain(char c)
+{
+	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
 static void write_char(FILE *out, unsigned char c)
 {
 	switch (c) {
@@ -117,28 +138,35 @@ static void write_text(FILE *out, const char *text)
 {
 	size_t left = strlen(text);
 
-	fputc('"', out);
+	put(out, "\"", 1);
 	while (left > 0) {
-		size_t len = silt_utf8_length(text, left);
+		size_t len = 0;
 
-		if (len == 0)
-			fputs("\xef\xbf\xbd", out); /* U+FFFD for one byte that belongs to no character */
-		else if (len == 1)
-			write_char(out, (unsigned char)*text);
-		else
-			fwrite(text, 1, len, out);
-		len = len ? len : 1;
+		while (len < left && is_plain(text[len]))
+			len++;
+		if (len > 0) {
+			put(out, text, len);
+		} else {
+			len = silt_utf8_length(text, left);
+			if (len == 0)
+				put(out, "\xef\xbf\xbd", 3); /* U+FFFD for one byte that belongs to no character */
+			else if (len == 1)
+				write_char(out, (unsigned char)*text);
+			else
+				put(out, text, len);
+			len = len ? len : 1;
+		}
 		text += len;
 		left -= len;
 	}
-	fputc('"', out);
+	put(out, "\"", 1);
 }
 
 void silt_json_key(struct silt_json *j, const char *key)
 {
 	separate(j);
 	write_text(j->out, key);
-	fputc(':', j->out);
+	put(j->out, ":", 1);
 	j->after_key = true;
 }
 
@@ -155,28 +183,34 @@ void silt_json_string(struct silt_json *j, const char *text)
 void silt_json_unsigned(struct silt_json *j, uint64_t value)
 {
 	separate(j);
-	fprintf(j->out, "%" PRIu64, value);
+	write_number(j->out, value, 10);
 }
 
 void silt_json_signed(struct silt_json *j, int64_t value)
 {
 	separate(j);
-	fprintf(j->out, "%" PRId64, value);
+	if (value < 0)
+		put(j->out, "-", 1);
+	write_number(j->out, value < 0 ? -(uint64_t)value : (uint64_t)value, 10);
 }
 
 void silt_json_address(struct silt_json *j, uint64_t value)
 {
 	separate(j);
-	fprintf(j->out, "\"0x%" PRIx64 "\"", value);
+	put(j->out, "\"0x", 3);
+	write_number(j->out, value, 16);
+	put(j->out, "\"", 1);
 }
 
 void silt_json_hex(struct silt_json *j, const uint8_t *bytes, size_t count)
 {
 	separate(j);
-	fputc('"', j->out);
-	for (size_t i = 0; i < count; i++)
-		fprintf(j->out, "%02x", bytes[i]);
-	fputc('"', j->out);
+	put(j->out, "\"", 1);
+	for (size_t i = 0; i < count; i++) {
+		write_number(j->out, bytes[i] >> 4, 16);
+		write_number(j->out, bytes[i] & 15, 16);
+	}
+	put(j->out, "\"", 1);
 }
 
 void silt_json_bool(struct silt_json *j, bool value)

@@ -37,7 +37,7 @@ def page_options(text):
 
 def main(silt, pages):
     failures = 0
-    commands = re.findall(r"^  ([a-z]+) ", run(silt, "help"), re.M)
+    commands = re.findall(r"^  ([a-z]+)\s{2,}\S", run(silt, "help"), re.M)
     for command in commands:
         page = os.path.join(pages, f"silt-{command}.1.md")
         if command == "help":
