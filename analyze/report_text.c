@@ -32,7 +32,15 @@ static void init_page(struct page *p, const struct silt_analysis *r, FILE *out)
 
 static void print_text(const struct page *p, const char *text)
 {
-	silt_text_print(p->out, text ? text : "?", 0, false);
+	silt_text_print(p->out, text, 0, false);
+}
+
+/* What a person would have typed, as far as it is known. */
+static void print_program(const struct page *p, const struct silt_process *s)
+{
+	bool has_argv = s->argv && *s->argv, has_exe = s->exe && *s->exe;
+
+	print_text(p, has_argv ? s->argv : has_exe ? s->exe : "(unknown program)");
 }
 
 /* "~1.5 MiB in ~12 blocks" */
@@ -317,7 +325,7 @@ static void print_show_head(const struct page *p)
 	char text[SILT_TEXT_MAX];
 
 	fprintf(p->out, "process    %u  ", s->pid);
-	print_text(p, s->argv ? s->argv : s->exe);
+	print_program(p, s);
 	fprintf(p->out, "\ncaptured   %s", silt_text_time(text, s->capture_ns));
 	if (s->start_ns != 0 && s->capture_ns >= s->start_ns)
 		fprintf(p->out, ", %s after tracking began",
@@ -362,7 +370,7 @@ static void print_diff_head(const struct page *p)
 
 		fprintf(p->out, "%s  %s  %u  ", side == SILT_BEFORE ? "before" : "after ",
 			silt_text_time(text, s->capture_ns), s->pid);
-		print_text(p, s->argv ? s->argv : s->exe);
+		print_program(p, s);
 		fputc('\n', p->out);
 	}
 	if (p->report->estimated)
@@ -427,12 +435,20 @@ static void print_diff_totals(const struct page *p)
 	print_total(p, "total blocks", b->count, a->count, false);
 }
 
+static const char *no_rows_text(const struct silt_analysis *r, bool diff)
+{
+	for (size_t i = 0; i < SILT_OMISSIONS; i++)
+		if (r->omitted[i].rows > 0)
+			return "\nthe filters leave nothing to show\n";
+	return diff ? "\nno stack differs\n" : "\nno live blocks\n";
+}
+
 static void print_rows(const struct page *p, bool diff)
 {
 	const struct silt_analysis *r = p->report;
 
 	if (r->row_count == 0)
-		fputs(diff ? "\nno stack differs\n" : "\nno live blocks\n", p->out);
+		fputs(no_rows_text(r, diff), p->out);
 	if (r->options->by != SILT_BY_STACK) {
 		print_groups(p, diff);
 		return;

@@ -90,7 +90,7 @@ static struct silt_report_options options_of(const char *name)
 	o.all_frames = word(name, "all-frames");
 	o.only_new = word(name, "new");
 	o.width = word(name, "narrow") ? 60 : 0;
-	o.focus = word(name, "focus") ? "Cache" : NULL;
+	o.focus = word(name, "focus-none") ? "no such name" : word(name, "focus") ? "Cache" : NULL;
 	o.min_bytes = word(name, "min") ? 1000 : 0;
 	o.by = word(name, "function") ? SILT_BY_FUNCTION :
 	       word(name, "file")     ? SILT_BY_FILE :
@@ -116,6 +116,10 @@ int main(int argc, char **argv)
 	age(a);
 	if (word(argv[1], "estimated"))
 		b->process.sample_bytes = a->process.sample_bytes = 65536;
+	if (word(argv[1], "unchanged"))
+		a->contexts = b->contexts;
+	if (word(argv[1], "empty"))
+		a->context_count = 0;
 	if (word(argv[1], "notes")) {
 		a->process.ending = "killed by SIGKILL";
 		a->process.min_size = 16;
