@@ -149,28 +149,29 @@ int silt_stop_seize(struct silt_stop *s, pid_t pid, struct silt_error *err)
 	return 0;
 }
 
-/* Looks whether a thread has stopped or ended. Never takes an exit status that belongs to our own supervision. */
+/* Looks whether a thread has stopped or ended. Looking first and taking then: the kernel reports a stop of a traced thread
+ * even to who asked for exits alone, and an exit status may belong to our own supervision. */
 static void collect(struct silt_stop *s, struct silt_stopped_thread *t)
 {
 	siginfo_t si = { 0 };
-	int status;
 
-	if (waitid(P_PID, (id_t)t->tid, &si, WSTOPPED | __WALL | WNOHANG)) {
+	if (waitid(P_PID, (id_t)t->tid, &si, WSTOPPED | WEXITED | __WALL | WNOHANG | WNOWAIT)) {
 		t->state = SILT_HELD_GONE;
 		return;
 	}
-	if (si.si_pid) {
+	if (!si.si_pid)
+		return;
+	if (si.si_code == CLD_STOPPED || si.si_code == CLD_TRAPPED) {
 		/* si_status is the stop's code: event << 8 | signal. An event is our own doing or a group stop, which
 		 * detaching leaves in place; without one the signal is still to be delivered. */
 		t->signal = si.si_status >> 8 ? 0 : si.si_status & 0x7f;
 		t->state = SILT_HELD_STOPPED;
+		waitid(P_PID, (id_t)t->tid, &si, WSTOPPED | __WALL | WNOHANG);
 		return;
 	}
-	if (waitid(P_PID, (id_t)t->tid, &si, WEXITED | __WALL | WNOHANG | WNOWAIT) || !si.si_pid)
-		return;
-	if (t->tid != s->pid || !s->own_child)
-		waitpid(t->tid, &status, __WALL | WNOHANG);
 	t->state = SILT_HELD_GONE;
+	if (t->tid != s->pid || !s->own_child)
+		waitid(P_PID, (id_t)t->tid, &si, WEXITED | __WALL | WNOHANG);
 }
 
 /* Waits for the threads that were asked to stop. */
