@@ -22,10 +22,12 @@ static void demand(int condition)
 		abort();
 }
 
+static volatile uint64_t sink;
+
 /* Uses everything, so that a sanitizer sees what is wrong with it. */
 static void walk(const struct silt_snapshot *s, bool blocks)
 {
-	volatile uint64_t sum = 0;
+	uint64_t sum = 0;
 	struct silt_error e;
 	uint64_t i;
 
@@ -42,6 +44,7 @@ static void walk(const struct silt_snapshot *s, bool blocks)
 		demand(!i || s->blocks.addr[i] >= s->blocks.addr[i - 1]);
 		sum += s->blocks.size[i];
 	}
+	sink = sum;
 }
 
 static void read_all_ways(const uint8_t *data, size_t size)
@@ -185,8 +188,8 @@ size_t silt_fuzz_seed(unsigned i, uint8_t **ret)
 	struct silt_snapshot *s;
 	struct silt_write_options o = {1, 1};
 	int fd = memfd_create("seed", MFD_CLOEXEC);
-	uint8_t *dump, *out;
-	size_t size, n;
+	uint8_t *dump = NULL, *out;
+	size_t size = 0, n;
 
 	demand(fd >= 0);
 	if (i >= 6) {
