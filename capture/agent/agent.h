@@ -190,6 +190,7 @@ struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t index; /* in the thread table + 1 */
 	uint32_t tid;
 	uint32_t evictions;
+	uint32_t with_bp; /* walks of this thread met frames that need rbp */
 	struct silt_db_cache_entry *cache;
 	uint32_t cache_mask;
 	uint32_t sample_started;

@@ -70,6 +70,70 @@ static ALWAYS_INLINE uint64_t *live_page(uint64_t addr)
  *  way); else the entry is taken back, for the chunk had come to serve another page. */
 bool live_kept(const uint64_t *page, uint64_t *place, uint64_t entry);
 
+/* A group is the eight entries of one cache line. A block's home group is chosen by its offset in the page; it stands
+ * anywhere in it, or, when that was full, in one of the next. Chunks of fewer entries are one short group. The masks below have
+ * a bit for each entry; all eight are looked at together, because a branch on where an entry stands cannot be predicted. */
+#define GROUP 8u
+
+typedef uint32_t group_u32 __attribute__((vector_size(16)));
+typedef float group_f32 __attribute__((vector_size(16)));
+
+/* The low halves of a group's entries: offset and most of the context. */
+static ALWAYS_INLINE void group_low(const uint64_t *group, group_u32 *ret_a, group_u32 *ret_b)
+{
+	const group_f32 *p = (const group_f32 *)(const void *)group;
+
+	*ret_a = (group_u32)__builtin_ia32_shufps(p[0], p[1], 0x88);
+	*ret_b = (group_u32)__builtin_ia32_shufps(p[2], p[3], 0x88);
+}
+
+static ALWAYS_INLINE uint32_t group_mask(group_u32 a, group_u32 b)
+{
+	typedef int i32 __attribute__((vector_size(16)));
+	typedef short i16 __attribute__((vector_size(16)));
+	typedef char i8 __attribute__((vector_size(16)));
+	i16 words = __builtin_ia32_packssdw128((i32)a, (i32)b);
+	i8 bytes = __builtin_ia32_packsswb128(words, (i16){ 0 });
+
+	return (uint32_t)__builtin_ia32_pmovmskb128(bytes);
+}
+
+/* Entries that may have this offset; the caller looks again, for empty ones read as offset 0 or 1. */
+static ALWAYS_INLINE uint32_t group_match(const uint64_t *group, uint32_t offset)
+{
+	group_u32 a, b, mask = { 0x1ff, 0x1ff, 0x1ff, 0x1ff }, want = { offset, offset, offset, offset };
+
+	group_low(group, &a, &b);
+	return group_mask((group_u32)((a & mask) == want), (group_u32)((b & mask) == want));
+}
+
+/* Entries that seem empty or removed. */
+static ALWAYS_INLINE uint32_t group_room(const uint64_t *group)
+{
+	group_u32 a, b, mask = { ~1u, ~1u, ~1u, ~1u }, zero = { 0, 0, 0, 0 };
+
+	group_low(group, &a, &b);
+	return group_mask((group_u32)((a & mask) == zero), (group_u32)((b & mask) == zero));
+}
+
+static ALWAYS_INLINE uint32_t group_home(uint32_t offset, uint32_t capacity)
+{
+	return (offset * (capacity / GROUP) >> 9) * GROUP;
+}
+
+/** Asks for the memory that recording addr will touch. */
+static ALWAYS_INLINE void live_prefetch(uint64_t addr)
+{
+	const uint64_t *page = live_page(addr);
+
+	if (LIKELY(page != NULL)) {
+		uint64_t word = ATOMIC_LOAD(page);
+
+		if (LIKELY(word & SILT_DB_PAGE_CHUNK))
+			__builtin_prefetch(live_chunk(word) + group_home((addr & 4095) >> 3, SILT_DB_PAGE_CAPACITY(word)), 1);
+	}
+}
+
 /** As live_insert. */
 static ALWAYS_INLINE void live_insert_fast(uint64_t addr, uint64_t size, uint32_t context)
 {
@@ -77,13 +141,17 @@ static ALWAYS_INLINE void live_insert_fast(uint64_t addr, uint64_t size, uint32_
 
 	if (LIKELY(page && size < SILT_DB_SIZE_HUGE)) {
 		uint64_t word = ATOMIC_LOAD(page), entry = (addr & 4095) >> 3 | (uint64_t)context << 9 | size << 33;
+		uint32_t capacity = SILT_DB_PAGE_CAPACITY(word);
 
-		if (LIKELY(word & SILT_DB_PAGE_CHUNK)) {
-			uint64_t *place = live_chunk(word) + (((addr & 4095) >> 3) * SILT_DB_PAGE_CAPACITY(word) >> 9);
-			uint64_t v = ATOMIC_LOAD(place);
+		if (LIKELY((word & SILT_DB_PAGE_CHUNK) && capacity >= GROUP)) {
+			uint64_t *group = live_chunk(word) + group_home((addr & 4095) >> 3, capacity);
+			uint32_t room = group_room(group);
 
-			if (LIKELY(v <= SILT_DB_ENTRY_TOMB && live_cas(place, v, entry))) {
-				if (LIKELY(ATOMIC_LOAD(page) == word) || live_kept(page, place, entry))
+			if (LIKELY(room)) {
+				uint64_t *place = group + __builtin_ctz(room), v = ATOMIC_LOAD(place);
+
+				if (LIKELY(v <= SILT_DB_ENTRY_TOMB && live_cas(place, v, entry)) &&
+				    (LIKELY(ATOMIC_LOAD(page) == word) || live_kept(page, place, entry)))
 					return;
 			}
 		}
@@ -97,16 +165,21 @@ static ALWAYS_INLINE void live_remove_fast(uint64_t addr)
 	uint64_t *page = live_page(addr), size;
 
 	if (LIKELY(page != NULL)) {
-		uint64_t word = ATOMIC_LOAD(page), offset = (addr & 4095) >> 3;
+		uint64_t word = ATOMIC_LOAD(page);
+		uint32_t offset = (addr & 4095) >> 3, capacity = SILT_DB_PAGE_CAPACITY(word);
 
-		if (LIKELY(word & SILT_DB_PAGE_CHUNK)) {
-			uint64_t *place = live_chunk(word) + (offset * SILT_DB_PAGE_CAPACITY(word) >> 9);
-			uint64_t v = ATOMIC_LOAD(place);
+		if (LIKELY((word & SILT_DB_PAGE_CHUNK) && capacity >= GROUP)) {
+			uint64_t *group = live_chunk(word) + group_home(offset, capacity);
+			uint32_t match = group_match(group, offset);
 
-			/* The signed comparisons leave out frozen entries, the second one huge sizes too. */
-			if (LIKELY((v & 0x1ff) == offset && (int64_t)v > 0x1ff && SILT_DB_ENTRY_SIZE(v) != SILT_DB_SIZE_HUGE) &&
-			    live_cas(place, v, SILT_DB_ENTRY_TOMB))
-				return;
+			if (LIKELY(match)) {
+				uint64_t *place = group + __builtin_ctz(match), v = ATOMIC_LOAD(place);
+
+				/* Signed: neither empty, removed nor frozen. */
+				if (LIKELY((int64_t)v > 0x1ff && SILT_DB_ENTRY_SIZE(v) != SILT_DB_SIZE_HUGE) &&
+				    live_cas(place, v, SILT_DB_ENTRY_TOMB))
+					return;
+			}
 		} else if (!word) {
 			return;
 		}

@@ -2,8 +2,7 @@
 /*
  * The live table: address -> (context, size) in eight bytes a block. Heap addresses are found through a two-level
  * directory by page; each page of heap has a small chunk of entries, as many as the page has blocks, in the order of
- * their offsets (home = offset * capacity / page size), so neighbours in the heap are neighbours here: one cache line
- * serves several allocations. Dense where the heap is dense, one word where a page holds one block.
+ * their offsets, grouped by cache line, so neighbours in the heap are neighbours here: one line serves several allocations. Dense where the heap is dense, one word where a page holds one block.
  *
  * Every change is one compare-and-swap on one word. A full chunk is replaced: each of its words gets the frozen bit,
  * whoever meets it builds the same larger copy and tries to swing the page word; so nobody waits for anybody, and a signal
@@ -17,8 +16,6 @@ static const uint16_t capacities[AGENT_CHUNK_CLASSES] = { 4, 8, 12, 16, 24, 32, 
 /* A retired chunk rests for at least one period (2^33 ticks, some seconds) before it is used again: a thread that had read
  * the page word before must have left it by then. Four lists take turns, so no list is both filled and drained. */
 #define PERIOD_SHIFT 33
-#define PROBE_GROW 24
-
 static uint32_t class_for(uint32_t entries)
 {
 	uint32_t c = 0;
@@ -76,10 +73,15 @@ static uint32_t chunk_new(uint32_t class)
 	return db_alloc((uint64_t)capacities[class] * 8);
 }
 
+static uint32_t home_of(uint64_t entry, uint32_t capacity)
+{
+	return capacity < GROUP ? 0 : group_home((uint32_t)entry & 0x1ff, capacity);
+}
+
 /* Not yet visible to others. */
 static void chunk_put(uint64_t *chunk, uint32_t capacity, uint64_t entry)
 {
-	uint32_t i = ((uint32_t)entry & 0x1ff) * capacity >> 9;
+	uint32_t i = home_of(entry, capacity);
 
 	while (chunk[i])
 		if (++i == capacity)
@@ -187,11 +189,11 @@ COLD bool live_kept(const uint64_t *page, uint64_t *place, uint64_t entry)
 
 enum insert_result { INSERT_DONE, INSERT_AGAIN, INSERT_FULL };
 
-static ALWAYS_INLINE enum insert_result insert_into(uint64_t *page, uint64_t word, uint64_t entry)
+static enum insert_result insert_into(uint64_t *page, uint64_t word, uint64_t entry)
 {
 	uint64_t *chunk = live_chunk(word);
 	uint32_t capacity = SILT_DB_PAGE_CAPACITY(word);
-	uint32_t i = ((uint32_t)entry & 0x1ff) * capacity >> 9;
+	uint32_t i = home_of(entry, capacity);
 
 	for (uint32_t probe = 0; probe < capacity; probe++) {
 		uint64_t v = ATOMIC_LOAD(&chunk[i]);
@@ -206,8 +208,6 @@ static ALWAYS_INLINE enum insert_result insert_into(uint64_t *page, uint64_t wor
 			return INSERT_FULL;
 		if (++i == capacity)
 			i = 0;
-		if (UNLIKELY(probe == PROBE_GROW) && capacity < 512 && chunk_live(word) * 8 > capacity * 7)
-			return INSERT_FULL;
 	}
 	return INSERT_FULL;
 }
@@ -288,7 +288,7 @@ uint32_t live_remove(uint64_t addr, uint64_t *ret_size)
 
 			chunk = live_chunk(word);
 			capacity = SILT_DB_PAGE_CAPACITY(word);
-			i = (uint32_t)offset * capacity >> 9;
+			i = home_of(offset, capacity);
 			for (probe = 0; probe < capacity; probe++) {
 				v = ATOMIC_LOAD(&chunk[i]);
 				if (LIKELY((v & 0x1ff) == offset && v > 0x1ff))

@@ -114,6 +114,7 @@ void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kin
 		return;
 	if (UNLIKELY(caller - agent_ranges.ldso_lo < agent_ranges.ldso_size))
 		agent_hot.modules_changed = 1;
+	live_prefetch(addr);
 	t = thread_get();
 	if (UNLIKELY(agent_hot.filtered)) {
 		if (size < agent_hot.options.min_size)

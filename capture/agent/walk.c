@@ -2,16 +2,18 @@
 /*
  * Taking a stack. Each thread remembers its last walk: for each frame the stack word its pc was read from. Unwinding is a
  * function of the words read, so:
- *   1. where every remembered word still holds the same, the old stack is exact (one load and one compare a frame);
- *   2. where a return address changed but the new one has the same rule (mostly another call in the same function), the
- *      next word is where it was: the walk is patched in place. Each step's address is known without waiting for the one
- *      before, which is what makes this cheap;
- *   3. else frames are unwound one by one until they meet the remembered walk again.
- * Words are compared from the innermost frame outward, and an address is only read once all words that lead to it are
- * proven, so nothing is ever read that the program's own return would not read.
+ *   1. as far as the remembered words still hold the same, from the innermost frame outward, the old walk is exact (one load
+ *      and one compare a frame); mostly that is all;
+ *   2. where a return address changed but the new one has the same rule (mostly another call in the same function), the next
+ *      word is where it was: the walk is patched in place. Each step's address is known without waiting for the one before,
+ *      which is what makes this cheap;
+ *   3. from where the layout changes, frames are unwound one by one, by rsp alone as long as no frame needs rbp, until they meet
+ *      a frame of the remembered walk from which on everything still holds.
+ * Words are compared from the innermost frame outward, and an address is only read once all words that lead to it are proven, so
+ * nothing is ever read that the program's own return would not read.
  *
- * A stack's hash is the sum of one part per frame, each multiplied by a constant for its distance from the outermost frame:
- * a changed frame costs one subtraction and one addition, in any order.
+ * A stack's hash is the sum of its return addresses, each multiplied by a random constant for its distance from the innermost
+ * frame (multilinear hashing, Carter and Wegman 1979): no step waits for another.
  */
 #include "capture/agent/agent.h"
 #include "capture/agent/cfi.h"
@@ -34,21 +36,26 @@ void walk_setup(void)
 	}
 }
 
+/* What walks of modules loaded where others had been, and of signal frames, add to their hash. */
+static COLD uint64_t hash_rare(const struct walk_list *w)
+{
+	uint64_t hash = 0;
+
+	for (const struct walk_frame *f = w->frame; f < w->end; f++)
+		hash += ((uint64_t)(f->rule >> 24) << 48 | (f->bits & WALK_INTERRUPTED) << 30) * position_key[f - w->frame];
+	return hash;
+}
+
 static uint64_t walk_hash(const struct walk_list *w)
 {
 	const uint64_t *key = position_key;
-	uint64_t hash = 0;
+	uint64_t hash = 0, odd = 0;
 
 	for (const struct walk_frame *f = w->frame; f < w->end; f++) {
-		uint64_t x = f->pc * RULE_MUL ^ (f->rule & 0xff000000u);
-
-		hash += (x ^ x >> 29) * *key++;
+		hash += f->pc * *key++;
+		odd |= f->rule;
 	}
-	if (w->specials)
-		for (const struct walk_frame *f = w->frame; f < w->end; f++)
-			if (f->bits & WALK_INTERRUPTED)
-				hash += position_key[f - w->frame] << 1;
-	return hash;
+	return UNLIKELY(w->specials || odd >> 24) ? hash + hash_rare(w) : hash;
 }
 
 /* Where frame f saved its caller's rbp. */
@@ -79,10 +86,10 @@ static bool extras_hold(const struct walk_memo *m)
 	return true;
 }
 
-/* Goes on from f outward, taking changed return addresses over where the layout stays. True: the memo is exact again. False: it
- * cannot go on somewhere; what it patched is consistent all the same (each frame with its own rule). Only frames before
+/* Goes on from f outward, taking changed return addresses over where the layout stays. Returns the end when the memo is exact
+ * again, else the first frame that it could not take over; what lies outward of that is as it was. Only frames before
  * plain_end may change; the others must be the same to the letter. */
-static bool memo_patch(struct walk_memo *m, struct walk_frame *f)
+static struct walk_frame *memo_patch(struct walk_memo *m, struct walk_frame *f)
 {
 	const struct walk_frame *stop = m->list.plain_end;
 	bool check = m->list.uses_bp != 0;
@@ -91,14 +98,12 @@ static bool memo_patch(struct walk_memo *m, struct walk_frame *f)
 		uint64_t pc = word_at(f->slot);
 		uint32_t rule = rule_get(pc);
 
-		if (UNLIKELY((rule ^ f->rule) << 8))
-			return false;
+		if (UNLIKELY((rule ^ f->rule) << 8) || (check && (f->bits & WALK_CHECK) && word_at(saved_bp_at(f)) != f[1].bp))
+			return f;
 		f->pc = pc;
 		f->rule = rule;
-		if (check && (f->bits & WALK_CHECK) && word_at(saved_bp_at(f)) != f[1].bp)
-			return false;
 	}
-	return memo_verify(m, f) == m->list.end && extras_hold(m);
+	return memo_verify(m, f);
 }
 
 /* Is a far jump of the stack pointer real? Only asked where a frame seems larger than a megabyte. */
@@ -114,7 +119,7 @@ struct step {
 	bool interrupted;
 };
 
-enum step_result { STEP_ON, STEP_END, STEP_NO_CFI, STEP_BROKEN, STEP_GENERIC };
+enum step_result { STEP_ON, STEP_END, STEP_NO_CFI, STEP_BROKEN, STEP_GENERIC, STEP_NEEDS_BP };
 
 static COLD bool far_sane(uint64_t cfa)
 {
@@ -161,10 +166,13 @@ static COLD enum step_result step_special(struct step *s, uint32_t rule)
 }
 
 /* One frame outward with the compact rule. */
-static ALWAYS_INLINE enum step_result step_out(struct step *s, uint32_t rule)
+static ALWAYS_INLINE enum step_result step_out(struct step *s, uint32_t rule, bool with_bp)
 {
 	uint32_t type = CFI_TYPE(rule);
 	uint64_t cfa;
+
+	if (!with_bp && type != CFI_T_RSP)
+		return type == CFI_T_END ? STEP_END : type == CFI_T_NONE ? STEP_NO_CFI : STEP_NEEDS_BP;
 
 	/* The offset in bytes is the rule's bits 3..16 where they stand. */
 	if (LIKELY(type == CFI_T_RSP)) {
@@ -176,7 +184,7 @@ static ALWAYS_INLINE enum step_result step_out(struct step *s, uint32_t rule)
 	} else {
 		return step_special(s, rule);
 	}
-	if (CFI_RBP_AT(rule))
+	if (with_bp && CFI_RBP_AT(rule))
 		s->bp = word_at(cfa - 8 * (uint64_t)CFI_RBP_AT(rule));
 	s->slot = cfa - 8;
 	s->sp = cfa;
@@ -184,20 +192,15 @@ static ALWAYS_INLINE enum step_result step_out(struct step *s, uint32_t rule)
 	return STEP_ON;
 }
 
-/* Can the remembered walk be joined at f, where the frame read its pc from the same word? */
-static NOINLINE bool memo_joins(struct walk_memo *m, struct walk_frame *f, const struct step *s)
+/* Does the remembered walk hold from f on? Its pc has been compared. */
+static NOINLINE bool memo_joins(const struct walk_memo *m, struct walk_frame *f, const struct step *s)
 {
-	struct walk_frame *stuck;
-
 	/* A special frame inward of f has left words among the extras that may be gone: rare, so not worth sorting out. */
 	if ((f->bits & WALK_INTERRUPTED) != s->interrupted || (m->extra_count && f > m->list.plain_end))
 		return false;
 	if ((f->bits & WALK_NEEDS_BP) && f->bp != s->bp)
 		return false;
-	if (!extras_hold(m))
-		return false;
-	stuck = memo_verify(m, f);
-	return stuck == m->list.end || memo_patch(m, stuck);
+	return extras_hold(m) && memo_verify(m, f) == m->list.end;
 }
 
 static COLD void unwind_ended(struct walk_list *w, enum step_result r, uint32_t depth, const uint64_t *fp)
@@ -210,57 +213,88 @@ static COLD void unwind_ended(struct walk_list *w, enum step_result r, uint32_t 
 		walk_with_registers(w, depth, fp);
 }
 
-/* Unwinds frame by frame into w, innermost first. With a memo: stops where the remembered walk goes on, and returns that frame;
- * NULL: went all the way. Leaves w->end without the closing frame. */
-static struct walk_frame *unwind(struct walk_list *w, uint32_t depth, const uint64_t *fp, struct walk_memo *m)
+/* Unwinds frame by frame into w, from w->end and s on. join: a frame of the memo, or one with slot UINT64_MAX. Returns the memo's
+ * frame from which on the rest is as remembered; NULL: went all the way. *ret_need_bp: rsp alone was not enough. Leaves w->end
+ * without the closing frame. */
+static ALWAYS_INLINE struct walk_frame *unwind_from(struct walk_list *w, struct step s, uint32_t depth, const uint64_t *fp,
+						    const struct walk_memo *m, struct walk_frame *join, bool with_bp,
+						    bool *ret_need_bp)
 {
 	static struct walk_frame none = { .slot = UINT64_MAX };
-	struct step s = { .slot = (uint64_t)&fp[1], .sp = (uint64_t)&fp[2], .bp = fp[0] };
-	struct walk_frame *f = w->frame, *end = f + depth, *join = m ? m->list.frame : &none;
-	uint32_t uses_bp = 0, specials = 0;
+	struct walk_frame *f = w->end, *end = w->frame + depth;
+	uint32_t uses_bp = 0, specials = 0, attempts = 0;
 	enum step_result r = STEP_ON;
 
-	w->flags = 0;
 	for (;;) {
-		uint64_t pc;
+		uint64_t pc = word_at(s.slot);
 		uint32_t rule;
 
 		while (join->slot < s.slot)
 			join++;
-		if (UNLIKELY(join->slot == s.slot)) {
+		if (UNLIKELY(join->slot == s.slot) && join->pc == pc) {
 			if (memo_joins(m, join, &s))
 				break;
-			join = &none;
+			if (++attempts == 3)
+				join = &none;
 		}
-		pc = word_at(s.slot);
 		if (UNLIKELY(f == end || !pc)) {
 			if (pc)
 				w->flags |= SILT_DB_STACK_DEPTH;
 			join = NULL;
 			break;
 		}
-		rule = rule_get(pc | (s.interrupted ? RULE_EXACT : 0));
+		rule = rule_get(with_bp && s.interrupted ? pc | RULE_EXACT : pc);
 		f->slot = s.slot;
 		f->pc = pc;
-		f->bp = s.bp;
+		if (with_bp)
+			f->bp = s.bp;
 		f->rule = rule;
-		f->bits = s.interrupted; /* WALK_INTERRUPTED is 1 */
+		f->bits = with_bp ? s.interrupted : 0; /* WALK_INTERRUPTED is 1 */
 		f++;
-		specials |= s.interrupted;
-		r = step_out(&s, rule);
+		if (with_bp)
+			specials |= s.interrupted;
+		r = step_out(&s, rule, with_bp);
 		if (UNLIKELY(r != STEP_ON)) {
 			join = NULL;
 			break;
 		}
-		uses_bp |= CFI_TYPE(rule) ^ CFI_T_RSP; /* not for the outermost frame: nothing leaves it */
-		specials |= CFI_TYPE(rule) > CFI_T_RBP;
+		if (with_bp) {
+			uses_bp |= CFI_TYPE(rule) ^ CFI_T_RSP; /* not for the outermost frame: nothing leaves it */
+			specials |= CFI_TYPE(rule) > CFI_T_RBP;
+		}
 	}
 	w->end = f;
 	w->uses_bp = uses_bp;
 	w->specials = specials;
-	if (UNLIKELY(r != STEP_ON))
+	*ret_need_bp = r == STEP_NEEDS_BP;
+	if (UNLIKELY(r > STEP_END))
 		unwind_ended(w, r, depth, fp);
 	return join;
+}
+
+static NOINLINE struct walk_frame *unwind_by_sp(struct walk_list *w, const struct step *s, uint32_t depth, const uint64_t *fp,
+						const struct walk_memo *m, struct walk_frame *join, bool *ret_need_bp)
+{
+	return unwind_from(w, *s, depth, fp, m, join, false, ret_need_bp);
+}
+
+static NOINLINE struct walk_frame *unwind_with_bp(struct walk_list *w, const struct step *s, uint32_t depth, const uint64_t *fp,
+						  const struct walk_memo *m, struct walk_frame *join)
+{
+	bool unused;
+
+	return unwind_from(w, *s, depth, fp, m, join, true, &unused);
+}
+
+/* The whole walk, nothing remembered. */
+static COLD void unwind_anew(struct walk_list *w, const uint64_t *fp)
+{
+	struct step s = { .slot = (uint64_t)&fp[1], .sp = (uint64_t)&fp[2], .bp = fp[0] };
+	struct walk_frame none = { .slot = UINT64_MAX };
+
+	w->end = w->frame;
+	w->flags = 0;
+	unwind_with_bp(w, &s, agent_hot.options.max_depth, fp, NULL, &none);
 }
 
 /* Words beside the return addresses that special frames read. False: no room to remember them. */
@@ -322,56 +356,97 @@ static void memo_void(struct walk_memo *m)
 	m->extra_count = 0;
 }
 
-static COLD void unwind_anew(struct agent_thread *t, const uint64_t *fp)
+/* The frames inward of `until` hold: they begin the new walk. Finds rbp anew, for outer frames may need it that did not. */
+static struct step head_copy(struct walk_list *to, const struct walk_list *from, const struct walk_frame *until, const uint64_t *fp,
+			     bool with_bp)
 {
-	unwind(&t->spare, agent_hot.options.max_depth, fp, NULL);
+	struct step s = { .bp = fp[0] };
+	struct walk_frame *out = to->frame;
+
+	for (const struct walk_frame *f = from->frame; f < until; f++, out++) {
+		*out = *f;
+		out->bits = 0;
+		if (with_bp) {
+			out->bp = s.bp;
+			if (CFI_RBP_AT(f->rule))
+				s.bp = word_at(saved_bp_at(f));
+		}
+	}
+	to->end = out;
+	to->flags = 0;
+	s.slot = until->slot;
+	s.sp = s.slot + 8;
+	return s;
 }
 
-/* Walks into the spare list and makes it the memo. False: it can only be used this once, from t->spare. */
-static bool memo_rebuild(struct agent_thread *t, const uint64_t *fp)
+static void tail_copy(struct walk_list *to, const struct walk_list *from, const struct walk_frame *join)
+{
+	struct walk_frame *out = to->end;
+
+	for (const struct walk_frame *f = join; f < from->end; f++)
+		*out++ = *f;
+	to->end = out;
+	to->flags = from->flags;
+	to->uses_bp |= from->uses_bp;
+	to->specials |= from->specials;
+}
+
+/* Walks from the remembered frame `stuck` on (NULL: from the start) into the spare list and makes that the memo. False: it can
+ * only be used this once, from t->spare. */
+static bool memo_rebuild(struct agent_thread *t, const uint64_t *fp, struct walk_frame *stuck)
 {
 	struct walk_memo *m = &t->memo;
+	struct walk_list old = m->list, *w = &t->spare;
 	uint32_t depth = agent_hot.options.max_depth;
-	struct walk_list old = m->list;
+	bool remembers = old.end != old.frame && m->generation == agent_hot.module_generation;
 	struct walk_frame *join = NULL;
 
-	if (LIKELY(old.end != old.frame && m->generation == agent_hot.module_generation)) {
-		join = unwind(&t->spare, depth, fp, m);
+	if (stuck && (stuck > old.plain_end || old.specials))
+		stuck = NULL;
+	if (LIKELY(remembers)) {
+		bool need_bp = t->with_bp;
+		struct step s;
+
+		if (!need_bp) {
+			s = head_copy(w, &old, stuck ? stuck : old.frame, fp, false);
+			if (!stuck)
+				s = (struct step){ .slot = (uint64_t)&fp[1], .sp = (uint64_t)&fp[2] };
+			join = unwind_by_sp(w, &s, depth, fp, m, stuck ? stuck : old.frame, &need_bp);
+			t->with_bp = need_bp;
+		}
+		if (need_bp) {
+			s = head_copy(w, &old, stuck ? stuck : old.frame, fp, true);
+			if (!stuck)
+				s = (struct step){ .slot = (uint64_t)&fp[1], .sp = (uint64_t)&fp[2], .bp = fp[0] };
+			join = unwind_with_bp(w, &s, depth, fp, m, stuck ? stuck : old.frame);
+			if (old.uses_bp)
+				w->uses_bp = 1; /* the head may hold such frames */
+		}
 		if (join) {
-			uint64_t total = (uint64_t)(t->spare.end - t->spare.frame) + (uint64_t)(old.end - join);
+			uint64_t total = (uint64_t)(w->end - w->frame) + (uint64_t)(old.end - join);
 
 			/* A cut-off walk is the innermost frames, as many as allowed: joining must not change their number. */
-			if (UNLIKELY(total > depth || ((old.flags & SILT_DB_STACK_DEPTH) && total != depth))) {
-				join = NULL;
-				unwind_anew(t, fp);
-			}
+			if (UNLIKELY(total > depth || ((old.flags & SILT_DB_STACK_DEPTH) && total != depth)))
+				unwind_anew(w, fp);
+			else
+				tail_copy(w, &old, join);
 		}
 	} else {
-		unwind_anew(t, fp);
+		unwind_anew(w, fp);
 	}
-	if (join) {
-		struct walk_frame *to = t->spare.end;
-
-		for (const struct walk_frame *f = join; f < old.end; f++)
-			*to++ = *f;
-		t->spare.end = to;
-		t->spare.flags = old.flags;
-		t->spare.uses_bp |= old.uses_bp;
-		t->spare.specials |= old.specials;
-	}
-	t->spare.end->slot = UINT64_MAX;
+	w->end->slot = UINT64_MAX;
 	m->generation = agent_hot.module_generation;
 	m->bp_top = fp[0];
-	m->list = t->spare;
-	t->spare = old;
+	m->list = *w;
+	*w = old;
 	m->list.plain_end = m->list.end - 1;
 	m->extra_count = 0;
 	m->careful = m->list.uses_bp | m->list.specials;
 	if (LIKELY(!m->careful && m->list.end != m->list.frame) || (m->list.end != m->list.frame && memo_study(m)))
 		return true;
 	old = m->list;
-	m->list = t->spare;
-	t->spare = old;
+	m->list = *w;
+	*w = old;
 	memo_void(m);
 	return false;
 }
@@ -398,7 +473,7 @@ COLD uint32_t walk_interrupting(struct agent_thread *t, const uint64_t *fp, uint
 	}
 	t->nested = 1;
 	agent_lost(SILT_LOST_NESTED);
-	unwind(w, agent_hot.options.max_depth, fp, NULL);
+	unwind_anew(w, fp);
 	context = stack_intern(stack_key(walk_hash(w), (uint32_t)(w->end - w->frame), w->flags, &use), w, &use);
 	t->nested = 0;
 	return context;
@@ -430,7 +505,9 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, const uint64_t 
 	stuck = memo_compare(m, fp);
 	if (stuck == m->list.end && t->last && t->last_epoch == epoch && t->last_kind == kind)
 		return t->last;
-	if ((stuck && (stuck == m->list.end || memo_patch(m, stuck))) || memo_rebuild(t, fp))
+	if (stuck && stuck != m->list.end)
+		stuck = memo_patch(m, stuck);
+	if ((stuck && stuck == m->list.end) || memo_rebuild(t, fp, stuck))
 		e = count(t, &m->list, &use);
 	else
 		e = count(t, &t->spare, &use);
