@@ -17,6 +17,7 @@ struct matcher {
 	struct silt_analysis *report;
 	uint32_t *stacks; /* through at least one rebuilt module */
 	uint32_t count;
+	uint64_t *weight;          /* per catalog stack: live bytes in AFTER */
 	struct silt_intern *names; /* functions and files */
 	uint64_t *key;             /* scratch for one stack's key */
 	size_t key_used, key_room;
@@ -54,8 +55,14 @@ static int find_stacks(struct matcher *m, struct silt_error *err)
 	struct silt_analysis *r = m->report;
 
 	m->stacks = malloc(((size_t)silt_catalog_stack_count(&r->catalog) + 1) * sizeof(*m->stacks));
-	if (!m->stacks)
+	m->weight = calloc((size_t)silt_catalog_stack_count(&r->catalog) + 1, sizeof(*m->weight));
+	if (!m->stacks || !m->weight)
 		return no_memory(err);
+	for (uint32_t i = 0; i < r->snapshots[SILT_AFTER]->context_count; i++) {
+		const struct silt_context *c = &r->snapshots[SILT_AFTER]->contexts[i];
+
+		m->weight[r->stacks[SILT_AFTER][c->stack]] += c->live_bytes;
+	}
 	for (uint32_t i = 0; i < silt_catalog_stack_count(&r->catalog); i++)
 		if (touches_rebuilt(r, i))
 			m->stacks[m->count++] = i;
@@ -206,8 +213,18 @@ static unsigned stack_sides(const struct silt_analysis *r, uint32_t stack)
 struct class
 {
 	unsigned sides;
-	uint32_t stack; /* what its row shows: a stack of AFTER, where names are up to date, else of BEFORE */
+	uint32_t stack; /* what its row shows: the heaviest one of AFTER, where names are up to date, else one of BEFORE */
 };
+
+static void join_class(const struct matcher *m, struct class *c, uint32_t stack, unsigned sides)
+{
+	bool after = sides & (1u << SILT_AFTER);
+	bool had_after = c->sides & (1u << SILT_AFTER);
+
+	if (c->sides == 0 || (after && (!had_after || m->weight[stack] > m->weight[c->stack])))
+		c->stack = stack;
+	c->sides |= sides;
+}
 
 /* One pass over the stacks not matched so far. */
 static int match_pass(struct matcher *m, enum silt_match how, struct silt_error *err)
@@ -236,9 +253,7 @@ static int match_pass(struct matcher *m, enum silt_match how, struct silt_error 
 			rc = no_memory(err);
 			break;
 		}
-		if (classes[class_of[i]].sides == 0 || (sides & (1u << SILT_AFTER)))
-			classes[class_of[i]].stack = m->stacks[i];
-		classes[class_of[i]].sides |= sides;
+		join_class(m, &classes[class_of[i]], m->stacks[i], sides);
 	}
 	for (uint32_t i = 0; i < m->count && rc == 0; i++)
 		if (class_of[i] != SILT_NONE &&
@@ -265,6 +280,7 @@ int silt_analysis_match_rebuilt(struct silt_analysis *r, struct silt_error *err)
 		rc = match_pass(&m, SILT_MATCH_FUNCTION, err);
 	silt_intern_destroy(m.names);
 	free(m.stacks);
+	free(m.weight);
 	free(m.key);
 	return rc;
 }

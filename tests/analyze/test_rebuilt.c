@@ -27,6 +27,7 @@ static const struct fake_address SYMBOLS[] = {
 	/* A function whose allocation moved inside it: old line 72, new line 75. */
 	{ "/bin/app", 1, 0x1070, { FN("moved", 70, 0x1070) } },  { "/bin/app", 1, 0x1072, { FN("moved", 72, 0x1070) } },
 	{ "/bin/app", 2, 0x2070, { FN2("moved", 170, 0x2070) } }, { "/bin/app", 2, 0x2075, { FN2("moved", 175, 0x2070) } },
+	{ "/bin/app", 2, 0x2078, { FN2("moved", 178, 0x2070) } },
 };
 
 struct pair {
@@ -154,6 +155,31 @@ static void moved_lines_match_by_function(void **state)
 	prepare(&r, &p);
 	assert_int_equal(r.row_count, 1);
 	assert_int_equal(find(&r, 10, 30)->match, SILT_MATCH_FUNCTION);
+	silt_analysis_deinit(&r);
+	free_pair(&p);
+}
+
+/* Several call sites of one function, none of which kept its line, become one row that shows the heaviest. */
+static void leftovers_of_a_function_are_one_row(void **state)
+{
+	struct pair p;
+	struct silt_analysis r;
+	const struct silt_row *row;
+	uint32_t count;
+	const uint32_t *locations;
+
+	(void)state;
+	make_pair(&p);
+	add_before(&p, 0, 0x1072, 10);
+	add_after(&p, 0, 0x2075, 30);
+	add_after(&p, 0, 0x2078, 500);
+	add_after(&p, 0, 0x2075, 1);
+	prepare(&r, &p);
+	assert_int_equal(r.row_count, 1);
+	row = find(&r, 10, 531);
+	assert_int_equal(row->match, SILT_MATCH_FUNCTION);
+	locations = silt_catalog_stack(&r.catalog, row->stack, &count, NULL);
+	assert_int_equal(silt_catalog_location(&r.catalog, locations[0])->offset, 0x2078);
 	silt_analysis_deinit(&r);
 	free_pair(&p);
 }
@@ -326,6 +352,7 @@ int main(void)
 		cmocka_unit_test(lines_count_from_the_function),
 		cmocka_unit_test(new_and_gone_stacks_stay_alone),
 		cmocka_unit_test(moved_lines_match_by_function),
+		cmocka_unit_test(leftovers_of_a_function_are_one_row),
 		cmocka_unit_test(added_call_site_is_growth),
 		cmocka_unit_test(other_frames_must_be_equal),
 		cmocka_unit_test(without_names_nothing_is_guessed),

@@ -75,13 +75,21 @@ static void add_context(struct silt_snapshot *s, char *line)
 		build_block(s, 0x5000000 + s->blocks.count * 4096, size, c);
 }
 
+/* exe PATH */
+static void set_exe(struct silt_snapshot *s, char *line)
+{
+	line[strcspn(line, "\n")] = '\0';
+	s->process.exe = silt_snapshot_string(s, line + strlen("exe "));
+}
+
 static void read_line(struct silt_snapshot *s, char *line)
 {
 	static const struct {
 		const char *word;
 		void (*add)(struct silt_snapshot *s, char *line);
 	} WORDS[] = {
-		{ "module ", add_module }, { "frame ", add_frame }, { "stack ", add_stack }, { "context ", add_context }
+		{ "module ", add_module },   { "frame ", add_frame }, { "stack ", add_stack },
+		{ "context ", add_context }, { "exe ", set_exe },
 	};
 
 	for (size_t i = 0; i < SILT_ARRAY_LEN(WORDS); i++)

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: MIT
 """Runs silt on dumps made here and compares output, messages and status with golden/.
 
-usage: reports.py SILT MAKE_DUMP FIXTURE [--update]    --update writes golden/ anew: read the difference before committing
+usage: reports.py SILT MAKE_DUMP FIXTURE REBUILT_FIXTURE [--update]    --update writes golden/ anew: read the difference before committing
 """
 import difflib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ CASES = [
     ("diff-new", "diff --new a.silt b.silt", 0),
     ("diff-min", "diff --min-bytes 1K --by file a.silt b.silt", 0),
     ("diff-size", "diff --by size a.silt b.silt", 0),
+    ("diff-rebuilt", "diff a.silt rebuilt.silt", 0),
     ("diff-same", "diff a.silt a.silt", 0),
     ("diff-other-run-new", "diff --new a.silt other.silt", 3),
     ("diff-new-backwards", "diff --new b.silt a.silt", 3),
@@ -64,8 +66,9 @@ def capture(*command, **options):
 
 
 class Bench:
-    def __init__(self, silt, make_dump, fixture, directory):
-        self.silt, self.make_dump, self.fixture, self.directory = silt, make_dump, fixture, directory
+    def __init__(self, silt, make_dump, fixture, rebuilt, directory):
+        self.silt, self.make_dump, self.directory = silt, make_dump, directory
+        self.fixture, self.rebuilt = fixture, rebuilt
         self.failures = 0
         self.environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TERM", "DEBUGINFOD_URLS")}
 
@@ -80,14 +83,15 @@ class Bench:
     def path(self, name):
         return os.path.join(self.directory, name)
 
-    def dump(self, name, contexts, *settings):
-        """A dump of the fixture; contexts: (stack, epoch, blocks, size, freed)."""
-        symbols = dict(reversed(line.split()[::2]) for line in capture("nm", self.fixture).stdout.splitlines()
+    def dump(self, name, contexts, *settings, program=None):
+        """A dump of the fixture or another program; contexts: (stack, epoch, blocks, size, freed)."""
+        program = program or self.fixture
+        symbols = dict(reversed(line.split()[::2]) for line in capture("nm", program).stdout.splitlines()
                        if len(line.split()) == 3)
-        notes = capture("readelf", "-n", self.fixture).stdout
+        notes = capture("readelf", "-n", program).stdout
         build_id = notes.split("Build ID:")[1].split()[0]
         functions = ["cache_insert", "cache_evict", "read_all", "main"]
-        lines = list(settings) + [f"module {self.fixture} {build_id}", "module /no/such/library.so -"]
+        lines = list(settings) + [f"exe {program}", f"module {program} {build_id}", "module /no/such/library.so -"]
         # Flag 1 (interrupted): the address is exact, here that of the function's first instruction.
         lines += [f"frame 0 {symbols[f]} 1" for f in functions] + ["frame 1 777 0"]
         lines += ["stack 0 0 2 3", "stack 0 1 2 3", "stack 1 4 2", "stack 8"]
@@ -104,12 +108,15 @@ def make_dumps(bench):
     bench.dump("b.silt", after, "epoch 2")
     bench.dump("other.silt", before, "epoch 2", "session 99", "pid 101")
     bench.dump("sampled.silt", before, "sample 65536")
+    bench.dump("rebuilt.silt", after, "session 98", program=bench.rebuilt)
 
 
 def compare(bench, name, kind, text, update):
     path = os.path.join(GOLDEN, f"{name}.{kind}")
     text = text.replace(HERE, "SOURCE").replace(bench.directory, "DIRECTORY")
-    text = text.replace(os.path.basename(bench.fixture), "fixture")
+    for program, word in ((bench.rebuilt, "rebuilt"), (bench.fixture, "fixture")):
+        text = text.replace(program, word).replace(os.path.basename(program), word)
+    text = re.sub(r"\b[0-9a-f]{16}\b", "ID", text)
     # How the symbols room speaks of a missing file is its own affair.
     text = "".join(line for line in text.splitlines(True) if "/no/such/" not in line)
     if update:
@@ -206,9 +213,9 @@ def check_outputs(bench):
             bench.check("a full disk", done.returncode == 3 and b"No space left" in done.stderr, f"{command}: {done.stderr}")
 
 
-def main(silt, make_dump, fixture, *rest):
+def main(silt, make_dump, fixture, rebuilt, *rest):
     with tempfile.TemporaryDirectory(prefix="silt-cli-") as directory:
-        bench = Bench(silt, make_dump, fixture, directory)
+        bench = Bench(silt, make_dump, fixture, rebuilt, directory)
         make_dumps(bench)
         check_cases(bench, "--update" in rest)
         check_json(bench)
