@@ -34,9 +34,11 @@ int silt_dwarf_create(struct silt_object *object, struct silt_dwarf *alt, const 
 	dw->alt = alt;
 	dw->code = code;
 	dw->code_count = code_count;
-	r = silt_units_read(dw, err);
+	r = silt_units_read(dw, &dw->damage);
 	/* Units before the damage are as good as any. */
 	if (r && !dw->units.count) {
+		if (err)
+			*err = dw->damage;
 		silt_dwarf_destroy(dw);
 		return r;
 	}

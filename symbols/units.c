@@ -70,11 +70,14 @@ static int read_all(struct silt_dwarf *dw, Dwarf_Debug dbg, struct silt_error *e
 int silt_units_read(struct silt_dwarf *dw, struct silt_error *err)
 {
 	struct silt_bytes info = silt_dwarf_section(dw, SILT_DW_INFO), abbrev = silt_dwarf_section(dw, SILT_DW_ABBREV);
-	/* Only what headers need: with fewer sections libdwarf has less to stumble over. */
+	struct silt_bytes addr = silt_dwarf_section(dw, SILT_DW_ADDR);
+	/* Only what headers need: with fewer sections libdwarf has less to stumble over. It looks at the low_pc of every
+	 * unit, which may be an index into .debug_addr. */
 	struct silt_libdwarf_section sections[] = {{".debug_info", info.data, info.size},
-						   {".debug_abbrev", abbrev.data, abbrev.size}};
+						   {".debug_abbrev", abbrev.data, abbrev.size},
+						   {".debug_addr", addr.data, addr.size}};
 	struct silt_libdwarf_file file = {.sections = sections,
-					  .count = SILT_ARRAY_LEN(sections),
+					  .count = SILT_ARRAY_LEN(sections) - !addr.size,
 					  .address_size = silt_object_is_64(dw->object) ? 8 : 4};
 	Dwarf_Error error = NULL;
 	Dwarf_Debug dbg = NULL;

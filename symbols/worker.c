@@ -71,6 +71,8 @@ static bool load_dwarf(struct worker *w)
 		silt_report_text(&w->report, SILT_WIRE_WARNING, err.msg);
 		return false;
 	}
+	if (w->dwarf->damage.code)
+		silt_report_text(&w->report, SILT_WIRE_WARNING, w->dwarf->damage.msg);
 	silt_report_source(&w->report, SILT_SOURCE_DWARF, silt_object_path(owner));
 	return true;
 }
