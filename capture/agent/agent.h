@@ -25,6 +25,11 @@ struct agent_tp_slot {
 	struct agent_thread *thread;
 };
 
+enum {
+	AGENT_FILTERED = 1,        /* sampling or a minimum size is set */
+	AGENT_MODULES_CHANGED = 2, /* ld.so freed something: look at the module list again */
+};
+
 /* All that must not survive a fork: the kernel zeroes these pages in the child (MADV_WIPEONFORK), so a NULL base there
  * says "look again". Hot fields first. */
 struct agent_hot {
@@ -32,8 +37,7 @@ struct agent_hot {
 	uint8_t *slot;   /* the same, from the moment it is mapped */
 	uint32_t *root;  /* the live table's directory */
 	uint64_t single_tp; /* thread pointer of the only thread; 0 once there are more */
-	uint32_t filtered;  /* sampling or a minimum size is set */
-	uint32_t modules_changed; /* ld.so freed or allocated something: look at the module list again */
+	uint32_t attention; /* AGENT_*: the common way must not be taken blindly */
 	uint64_t module_generation; /* counts unloads: older walks are void */
 	uint32_t module_lock;
 	struct silt_db_options options;
@@ -184,7 +188,8 @@ struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t busy;   /* inside the agent: a signal handler that gets here takes the nested way */
 	uint32_t nested; /* depth of that */
 	struct silt_db_cache_entry *last; /* of the memo */
-	uint32_t last_epoch, last_kind;
+	uint64_t last_use; /* WALK_USE of last */
+#define WALK_USE(kind, epoch) ((uint64_t)(kind) << 32 | (epoch))
 	struct walk_memo memo;
 	struct silt_db_thread *shared;
 	uint32_t index; /* in the thread table + 1 */
@@ -199,7 +204,7 @@ struct agent_thread { /* the first cache lines serve the common way */
 	struct walk_list spare, nested_list;
 };
 
-/** The rest of walk_context: see there. */
+/** The rest of walk_context: see there. NULL: the caller is the allocator itself, nothing is to be recorded. */
 struct silt_db_cache_entry *walk_changed(struct agent_thread *t, const uint64_t *fp, uint32_t kind, uint32_t epoch);
 /** A signal handler that came while this thread was inside the agent. Returns the context. */
 uint32_t walk_interrupting(struct agent_thread *t, const uint64_t *fp, uint32_t kind);
@@ -241,7 +246,9 @@ void thread_many(void);
 
 /* ---- recording (record.c) ---- */
 /** fp: the hook's own frame (its return address is the caller). addr is the block. */
-void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind);
+void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp);
+/** The same for other kinds (numbers of enum silt_kind) and addresses. */
+void agent_record_kind(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind);
 /* Pool blocks may start where a heap block starts: they live in the table under the address with this bit flipped. */
 #define AGENT_POOL_BIT SILT_DB_POOL_BIT
 

@@ -29,14 +29,14 @@ static ALWAYS_INLINE struct walk_frame *walk_verify_plain(struct walk_frame *f, 
 }
 
 /** The cache entry for the stack of a hook whose frame is fp (rbp). t->busy is set by the caller, and cleared by it once it
- *  has counted. */
+ *  has counted. NULL: nothing is to be recorded. */
 static ALWAYS_INLINE struct silt_db_cache_entry *walk_context(struct agent_thread *t, const uint64_t *fp, uint32_t kind)
 {
 	struct walk_memo *m = &t->memo;
 	uint32_t epoch = ATOMIC_LOAD(&agent_db()->epoch);
 
-	if (LIKELY(m->list.frame->slot == (uint64_t)&fp[1] && !m->careful && !agent_hot.modules_changed &&
-		   m->generation == agent_hot.module_generation && t->last_epoch == epoch && t->last_kind == kind) &&
+	if (LIKELY(m->list.frame->slot == (uint64_t)&fp[1] && !m->careful && !(agent_hot.attention & AGENT_MODULES_CHANGED) &&
+		   m->generation == agent_hot.module_generation && t->last_use == WALK_USE(kind, epoch)) &&
 	    walk_verify_plain(m->list.frame, m->list.end) == m->list.end)
 		return t->last;
 	return walk_changed(t, fp, kind, epoch);

@@ -65,7 +65,7 @@ void hook_set_aside(struct hook_aside *a, void *old)
 void *hook_settle(struct hook_aside *a, void *p, size_t size, bool gone, const uint64_t *fp)
 {
 	if (p)
-		agent_record((uint64_t)p, size, fp, 0);
+		agent_record((uint64_t)p, size, fp);
 	else if (a->context && !gone)
 		live_insert(a->addr, a->size, a->context);
 	if (a->context && a->thread)
@@ -82,7 +82,7 @@ static ALWAYS_INLINE void *resize(void *old, size_t size, const uint64_t *fp)
 	if (!agent_ready())
 		return REAL(realloc)(old, size);
 	if (UNLIKELY(fp[1] - agent_ranges.ldso_lo < agent_ranges.ldso_size))
-		agent_hot.modules_changed = 1;
+		__atomic_fetch_or(&agent_hot.attention, AGENT_MODULES_CHANGED, __ATOMIC_RELAXED);
 	hook_set_aside(&aside, old);
 	/* glibc: a size of 0 frees. */
 	return hook_settle(&aside, REAL(realloc)(old, size), size, size == 0, fp);

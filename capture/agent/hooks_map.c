@@ -25,7 +25,7 @@ static ALWAYS_INLINE void *map(void *p, size_t size, int flags, const uint64_t *
 	if (flags & 0x10 /* MAP_FIXED: what was there is gone */)
 		side_cut((uint64_t)p, (uint64_t)p + size);
 	if ((flags & MAP_ANONYMOUS_FLAG) && !(flags & MAP_STACK_FLAG) && size >= agent_hot.options.mmap_min)
-		agent_record((uint64_t)p, size, fp, KIND_MMAP);
+		agent_record_kind((uint64_t)p, size, fp, KIND_MMAP);
 	return p;
 }
 
@@ -66,7 +66,7 @@ EXPORT void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...)
 	if (p == FAILED)
 		side_insert((uint64_t)old, size, context, true);
 	else
-		agent_record((uint64_t)p, (new_size + 4095) & ~(size_t)4095, fp, KIND_MMAP);
+		agent_record_kind((uint64_t)p, (new_size + 4095) & ~(size_t)4095, fp, KIND_MMAP);
 	return p;
 }
 

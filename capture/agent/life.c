@@ -170,7 +170,7 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 	agent_hot.options = agent_run->options;
 	if (agent_hot.options.max_depth == 0 || agent_hot.options.max_depth > SILT_DB_MAX_DEPTH)
 		agent_hot.options.max_depth = SILT_DB_DEFAULT_DEPTH;
-	agent_hot.filtered = agent_hot.options.sample_bytes || agent_hot.options.min_size;
+	agent_hot.attention = agent_hot.options.sample_bytes || agent_hot.options.min_size ? AGENT_FILTERED : 0;
 	if (!tables_create(db))
 		return false;
 	agent_hot.root = db_at(db->root_ref);

@@ -53,7 +53,7 @@ EXPORT void silt_agent_alloc(void *p, size_t size)
 	uint64_t addr = (uint64_t)p;
 
 	if (p && agent_ready())
-		agent_record(addr & 7 ? addr : addr ^ AGENT_POOL_BIT, size, FRAME, KIND_POOL);
+		agent_record_kind(addr & 7 ? addr : addr ^ AGENT_POOL_BIT, size, FRAME, KIND_POOL);
 }
 
 EXPORT void silt_agent_free(void *p)

@@ -174,7 +174,7 @@ COLD void module_refresh(void)
 
 	if (!lock_take())
 		return;
-	agent_hot.modules_changed = 0;
+	__atomic_fetch_and(&agent_hot.attention, ~(uint32_t)AGENT_MODULES_CHANGED, __ATOMIC_RELAXED);
 	for (uint32_t i = 0; i < module_count; i++) {
 		struct agent_module *m = &modules[i];
 

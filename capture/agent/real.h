@@ -88,7 +88,7 @@ extern struct agent_real agent_real;
 static ALWAYS_INLINE void *hook_record(void *p, size_t size, const uint64_t *fp)
 {
 	if (LIKELY(p != NULL) && agent_ready())
-		agent_record((uint64_t)p, size, fp, 0);
+		agent_record((uint64_t)p, size, fp);
 	return p;
 }
 
@@ -97,7 +97,7 @@ static ALWAYS_INLINE void hook_forget(void *p, const uint64_t *fp)
 {
 	if (LIKELY(p != NULL) && agent_ready()) {
 		if (UNLIKELY(fp[1] - agent_ranges.ldso_lo < agent_ranges.ldso_size))
-			agent_hot.modules_changed = 1;
+			__atomic_fetch_or(&agent_hot.attention, AGENT_MODULES_CHANGED, __ATOMIC_RELAXED);
 		live_remove_fast((uint64_t)p);
 	}
 }

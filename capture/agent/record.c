@@ -103,31 +103,25 @@ static COLD void insert_special(uint64_t addr, uint64_t size, uint32_t context, 
 		live_insert(addr, size, context);
 }
 
-void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind)
+/* The ways that are not the common one: filters, no thread record, a signal handler inside the agent. */
+static NOINLINE void record_slow(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind)
 {
-	uint64_t caller = fp[1], count = 1, bytes = size;
-	struct silt_db_cache_entry *e;
-	struct agent_thread *t;
+	uint64_t count = 1, bytes = size;
+	struct agent_thread *t = thread_get();
 	uint32_t context;
 
-	if (UNLIKELY(caller - agent_ranges.skip_lo < agent_ranges.skip_size))
+	if (size < agent_hot.options.min_size || fp[1] - agent_ranges.skip_lo < agent_ranges.skip_size)
 		return;
-	if (UNLIKELY(caller - agent_ranges.ldso_lo < agent_ranges.ldso_size))
-		agent_hot.modules_changed = 1;
-	live_prefetch(addr);
-	t = thread_get();
-	if (UNLIKELY(agent_hot.filtered)) {
-		if (size < agent_hot.options.min_size)
-			return;
-		if (agent_hot.options.sample_bytes && t && !sample_take(t, size, &count, &bytes))
-			return;
-	}
-	if (UNLIKELY(!t)) {
+	if (agent_hot.options.sample_bytes && t && !t->busy && !sample_take(t, size, &count, &bytes))
+		return;
+	if (!t) {
 		context = record_without_thread(bytes);
-	} else if (UNLIKELY(t->busy)) {
+	} else if (t->busy) {
 		context = walk_interrupting(t, fp, kind);
 		record_shared(context, count, bytes);
 	} else {
+		struct silt_db_cache_entry *e;
+
 		t->busy = 1;
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
 		e = walk_context(t, fp, kind);
@@ -137,8 +131,36 @@ void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kin
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
 		t->busy = 0;
 	}
-	if (UNLIKELY(kind != 0 || addr & 7))
-		insert_special(addr, size, context, kind);
-	else
-		live_insert_fast(addr, size, context);
+	insert_special(addr, size, context, kind);
+}
+
+void agent_record_kind(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind)
+{
+	record_slow(addr, size, fp, kind);
+}
+
+void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp)
+{
+	struct agent_thread *t = thread_get();
+	struct silt_db_cache_entry *e;
+	uint32_t context;
+
+	live_prefetch(addr);
+	if (UNLIKELY(!t || t->busy || (agent_hot.attention & AGENT_FILTERED) || addr & 7)) {
+		record_slow(addr, size, fp, 0);
+		return;
+	}
+	t->busy = 1;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	e = walk_context(t, fp, 0);
+	if (UNLIKELY(!e)) {
+		t->busy = 0;
+		return;
+	}
+	context = e->context;
+	e->alloc_count++;
+	e->alloc_bytes += size;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	t->busy = 0;
+	live_insert_fast(addr, size, context);
 }

@@ -222,20 +222,24 @@ static ALWAYS_INLINE struct walk_frame *unwind_from(struct walk_list *w, struct 
 {
 	static struct walk_frame none = { .slot = UINT64_MAX };
 	struct walk_frame *f = w->end, *end = w->frame + depth;
-	uint32_t uses_bp = 0, specials = 0, attempts = 0;
+	uint32_t uses_bp = 0, specials = 0, attempts = 0, until_look = 1, looks = 0;
 	enum step_result r = STEP_ON;
 
 	for (;;) {
 		uint64_t pc = word_at(s.slot);
 		uint32_t rule;
 
-		while (join->slot < s.slot)
-			join++;
-		if (UNLIKELY(join->slot == s.slot) && join->pc == pc) {
-			if (memo_joins(m, join, &s))
-				break;
-			if (++attempts == 3)
-				join = &none;
+		/* Once in step with the remembered walk, every frame outward is: so looking at each would be waste. */
+		if (--until_look == 0) {
+			until_look = ++looks < 3 ? 1 : 4;
+			while (join->slot < s.slot)
+				join++;
+			if (join->slot == s.slot && join->pc == pc) {
+				if (memo_joins(m, join, &s))
+					break;
+				if (++attempts == 2)
+					join = &none;
+			}
 		}
 		if (UNLIKELY(f == end || !pc)) {
 			if (pc)
@@ -500,10 +504,12 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, const uint64_t 
 	struct walk_frame *stuck;
 	struct silt_db_cache_entry *e;
 
-	if (UNLIKELY(agent_hot.modules_changed))
+	if (UNLIKELY(fp[1] - agent_ranges.skip_lo < agent_ranges.skip_size))
+		return NULL;
+	if (UNLIKELY(agent_hot.attention & AGENT_MODULES_CHANGED))
 		module_refresh();
 	stuck = memo_compare(m, fp);
-	if (stuck == m->list.end && t->last && t->last_epoch == epoch && t->last_kind == kind)
+	if (stuck == m->list.end && t->last && t->last_use == WALK_USE(kind, epoch))
 		return t->last;
 	if (stuck && stuck != m->list.end)
 		stuck = memo_patch(m, stuck);
@@ -512,7 +518,6 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, const uint64_t 
 	else
 		e = count(t, &t->spare, &use);
 	t->last = e;
-	t->last_epoch = epoch;
-	t->last_kind = kind;
+	t->last_use = WALK_USE(kind, epoch);
 	return e;
 }
