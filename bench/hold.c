@@ -8,10 +8,12 @@
  *   --step   rounds the sizes down to multiples of BYTES
  *   --half   makes twice as many blocks and frees every second one at random
  * Prints "ready PID BLOCKS". Commands, one a line:
- *   gap      prints the longest gap in ns the spinning thread saw since the last "gap"
+ *   gap      prints the longest gap in ns the spinning thread saw since the last "gap", and the longest stop: a gap
+ *            less the time in it that the thread was ready to run and waited for a processor
  *   grow P   frees P percent of the blocks at random and makes 2 P percent new ones; prints "ready PID BLOCKS"
  *   quit     exits without freeing anything, as the end of input does
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -26,7 +28,9 @@
 enum {
 	DEPTH = 20,
 	BLOCKS_PER_DESCENT = 4,
-	GROW_PATHS = 32, /* growth comes from few stacks, as a leak does */
+	GAP_NS = 200000,   /* shorter ones are not worth a look */
+	LOOK_NS = 1000000, /* how often the time waited for a processor is read anew */
+	GROW_PATHS = 32,   /* growth comes from few stacks, as a leak does */
 };
 
 struct holder {
@@ -39,7 +43,7 @@ struct holder {
 static size_t fixed_size; /* 0: 16 to 271 bytes */
 static size_t step = 1;   /* sizes are multiples of it */
 static bool spin;
-static _Atomic uint64_t largest_gap;
+static _Atomic uint64_t largest_gap, largest_stop;
 static pthread_barrier_t filled;
 
 static size_t next_size(uint64_t *random)
@@ -73,16 +77,51 @@ static void fill(struct holder *h)
 	}
 }
 
-static void watch_clock(void)
+static uint64_t now_ns(void)
 {
 	struct timespec t;
-	uint64_t now, last = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Nanoseconds this thread has waited for a processor so far. */
+static uint64_t waited_ns(int schedstat)
+{
+	char text[96];
+	ssize_t n = pread(schedstat, text, sizeof(text) - 1, 0);
+	unsigned long long waited = 0;
+
+	if (n > 0) {
+		text[n] = 0;
+		sscanf(text, "%*u %llu", &waited);
+	}
+	return waited;
+}
+
+static void raise_to(_Atomic uint64_t *largest, uint64_t value)
+{
+	if (value > *largest)
+		*largest = value;
+}
+
+/* A gap in which the thread waited for a processor was the scheduler's doing; what is left of it was a stop. */
+static void watch_clock(void)
+{
+	int schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+	uint64_t waited = waited_ns(schedstat), last = now_ns(), looked = last;
 
 	for (;;) {
-		clock_gettime(CLOCK_MONOTONIC, &t);
-		now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-		if (last && now - last > largest_gap)
-			largest_gap = now - last;
+		uint64_t now = now_ns(), gap = now - last;
+
+		if (gap > GAP_NS || now - looked > LOOK_NS) {
+			uint64_t waited_now = waited_ns(schedstat), wait = waited_now - waited;
+
+			raise_to(&largest_gap, gap);
+			raise_to(&largest_stop, gap > wait ? gap - wait : 0);
+			waited = waited_now;
+			now = looked = now_ns();
+		}
 		last = now;
 	}
 }
@@ -122,9 +161,10 @@ static void obey(void **blocks, size_t count, size_t room, uint64_t *random)
 	ready(count);
 	while (fgets(line, sizeof(line), stdin)) {
 		if (strncmp(line, "gap", 3) == 0) {
-			printf("gap %llu\n", (unsigned long long)largest_gap);
+			printf("gap %llu %llu\n", (unsigned long long)largest_gap,
+			       (unsigned long long)largest_stop);
 			fflush(stdout);
-			largest_gap = 0;
+			largest_gap = largest_stop = 0;
 		} else if (strncmp(line, "grow ", 5) == 0) {
 			size_t part = count / 100 * (size_t)strtoul(line + 5, NULL, 10);
 			struct holder h = {.random = *random, .blocks = blocks, .paths = GROW_PATHS};
