@@ -156,7 +156,7 @@ class Ledger:
                     name = exe if module == "/proc/self/exe" else canonical(module)
                     frames.append(Frame(name, int(offset.rstrip("!"), 16), offset.endswith("!")))
                 size = None if words[2] == "?" else int(words[2])
-                self.blocks[int(words[1], 16)] = (size, int(words[3]), words[4] == "cut", frames)
+                self.blocks[int(words[1], 16)] = (size, int(words[3]), words[4], frames)
         assert count == len(self.blocks), "%s is cut short" % path
         self.labels = {b[3][0].key() for b in self.blocks.values()}
 
@@ -167,7 +167,8 @@ def show(frames):
 
 def compare_stack(dump, addr, entry, depth, own):
     """What differs between a ledger entry's stack and the dump's, or None."""
-    size, kind, cut, frames = entry
+    size, kind, end, frames = entry
+    cut = end == "cut"
     flags, seen = dump.stack_of(addr)
     keys = [f.key() for f in seen]
     if frames[0].key() not in keys:
@@ -178,7 +179,7 @@ def compare_stack(dump, addr, entry, depth, own):
     room = depth - inner
     wanted = [f.key() for f in frames]
     deeper = cut or len(wanted) > room
-    truncated = NO_CFI if wanted[-1][0] == "?" and not deeper else 0
+    truncated = NO_CFI if end == "open" else 0
     if deeper:
         wanted = wanted[:room]
         truncated = DEPTH
@@ -186,12 +187,14 @@ def compare_stack(dump, addr, entry, depth, own):
         at = next((i for i, (a, b) in enumerate(zip(keys[inner:], wanted)) if a != b),
                   min(len(keys) - inner, len(wanted)))
         return "differs at frame %d (flags %d)\n    silt:   %s\n    ledger: %s" % (at, flags, show(seen), show(frames))
+    if end == "unsure" and not deeper:
+        flags &= ~NO_CFI
     if flags & (NO_CFI | DEPTH | BROKEN | OVERFLOW | UNTRACKED) != truncated:
         return "flags are %d, wanted %d: %s" % (flags, truncated, show(seen))
     return None
 
 
-def compare(dump, ledger, own, limit=5):
+def compare(dump, ledger, own, limit=2):
     """All differences as texts (at most `limit` written out), the last one a summary. own: the fixture's modules."""
     errors, own = [], {os.path.realpath(p) for p in own}
     depth = dump.process["depth"]

@@ -118,11 +118,11 @@ def capture_live(process, ledger, folder):
 
 
 def dump_of(files, pid):
-    """The last image's dump of that process."""
+    """The last dump of the last image of that process."""
     found = [d for d in (dumps.Dump(BLOCKS, f) for f in files) if d.process["pid"] == pid]
     if not found:
         raise RuntimeError("no dump of process %d among %s" % (pid, [os.path.basename(f) for f in files]))
-    return max(found, key=lambda d: d.process["start"])
+    return max(found, key=lambda d: (d.process["start"], d.process["epoch"]))
 
 
 def run_fixture(case, variant, folder):
@@ -136,6 +136,7 @@ def run_fixture(case, variant, folder):
         env["LEDGER_WAIT"] = "1"
     if case.preload:
         env["LD_PRELOAD"] = case.preload
+        env["LEDGER_OWN_OPERATORS"] = "1"
     process = subprocess.Popen([SILT, "run", "-q", "-o", out] + case.options + ["--", exe] + args, env=env,
                                stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
     live = []
