@@ -223,19 +223,27 @@ static double share(uint64_t part, uint64_t whole)
 	return whole > 0 ? 100.0 * (double)part / (double)whole : 0;
 }
 
+/* A figure of the table, right-aligned, marked when it is an estimate. */
+static void print_cell(const struct page *p, const char *text)
+{
+	fprintf(p->out, "%*s%s  ", 12 - (int)strlen(text), p->about, text);
+}
+
 static void print_show_group(const struct page *p, const struct silt_row *row)
 {
 	const struct silt_sum *a = &row->sum[SILT_AFTER];
-	char size[SILT_TEXT_MAX], about[SILT_TEXT_MAX + 2], count[32], allocated[32];
+	char text[SILT_TEXT_MAX];
 
-	snprintf(about, sizeof(about), "%s%s", p->about, silt_text_size(size, a->bytes));
-	snprintf(count, sizeof(count), "%s%" PRIu64, p->about, a->count);
-	if (p->report->options->by == SILT_BY_SIZE)
-		strcpy(allocated, "-");
-	else
-		snprintf(allocated, sizeof(allocated), "%s%" PRIu64, p->about, a->alloc_count);
-	fprintf(p->out, "%12s  %12s  %5.1f%%  %12s  ", about, count,
-		share(a->bytes, p->report->totals[SILT_AFTER].bytes), allocated);
+	print_cell(p, silt_text_size(text, a->bytes));
+	snprintf(text, sizeof(text), "%" PRIu64, a->count);
+	print_cell(p, text);
+	fprintf(p->out, "%5.1f%%  ", share(a->bytes, p->report->totals[SILT_AFTER].bytes));
+	if (p->report->options->by == SILT_BY_SIZE) {
+		fprintf(p->out, "%12s  ", "-"); /* what was freed is not known by size */
+	} else {
+		snprintf(text, sizeof(text), "%" PRIu64, a->alloc_count);
+		print_cell(p, text);
+	}
 	print_key(p, row);
 }
 
@@ -247,13 +255,13 @@ static void signed_text(char *buf, size_t size, const char *about, int64_t value
 static void print_diff_group(const struct page *p, const struct silt_row *row)
 {
 	const struct silt_sum *b = &row->sum[SILT_BEFORE], *a = &row->sum[SILT_AFTER];
-	char growth[SILT_TEXT_MAX], about[SILT_TEXT_MAX + 2], count[32], before[SILT_TEXT_MAX],
-		after[SILT_TEXT_MAX];
+	char text[SILT_TEXT_MAX];
 
-	snprintf(about, sizeof(about), "%s%s", p->about, silt_text_growth(growth, (int64_t)(a->bytes - b->bytes)));
-	signed_text(count, sizeof(count), p->about, (int64_t)(a->count - b->count));
-	fprintf(p->out, "%12s  %12s  %12s  %12s  ", about, count, silt_text_size(before, b->bytes),
-		silt_text_size(after, a->bytes));
+	print_cell(p, silt_text_growth(text, (int64_t)(a->bytes - b->bytes)));
+	signed_text(text, sizeof(text), "", (int64_t)(a->count - b->count));
+	print_cell(p, text);
+	print_cell(p, silt_text_size(text, b->bytes));
+	print_cell(p, silt_text_size(text, a->bytes));
 	print_key(p, row);
 }
 
