@@ -230,7 +230,8 @@ static uint64_t block_step(uint64_t *x, int heap, uint64_t size)
 
 	switch (heap) {
 	case HEAP_CLASSES:
-		return size <= 8 ? 8 : 1ull << (64 - __builtin_clzll(size - 1));
+		step = size <= 8 ? 8 : 1ull << (64 - __builtin_clzll(size - 1));
+		return sample_random(x) % 10 ? step : step * (2 + sample_random(x) % 5);
 	case HEAP_WILD:
 		return sample_random(x) % 8 ? wild(x) >> 40 : wild(x) >> 22;
 	case HEAP_GLIBC:

@@ -20,7 +20,7 @@ struct sample_shape { /* how much of what */
 
 enum sample_heap { /* what the blocks look like */
 	HEAP_GLIBC,   /* next to each other, with some holes */
-	HEAP_CLASSES, /* power-of-two classes, each context one size */
+	HEAP_CLASSES, /* power-of-two classes with holes, each context one size */
 	HEAP_WILD,    /* any address, any size, equal addresses too */
 	HEAP_UNIFORM, /* the measuring stick: sizes 16..271, no holes */
 	HEAP_SAME,    /* all alike */

@@ -142,7 +142,7 @@ static void bytes_per_block(void **state)
 	static const struct {
 		int heap;
 		double most;
-	} goals[] = {{HEAP_UNIFORM, 2.6}, {HEAP_GLIBC, 3.0}, {HEAP_CLASSES, 1.5}, {HEAP_SAME, 0.02}};
+	} goals[] = {{HEAP_UNIFORM, 2.6}, {HEAP_GLIBC, 3.0}, {HEAP_CLASSES, 2.0}, {HEAP_SAME, 0.02}};
 	size_t i;
 
 	(void)state;
