@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A plain main for fuzz targets: runs every seed, every file named, and mutations of them from a fixed random sequence.
- * usage: NAME_replay [MUTATIONS] [FILE…]
+ * usage: NAME_replay [MUTATIONS] [FILE…]    or    NAME_replay --seeds DIRECTORY   (writes the seeds there)
  * An input that ends the process is left in fuzz-crash-input.
  */
 #include "driver.h"
@@ -108,6 +108,40 @@ static void mutate(const struct input *in)
 	free(copy);
 }
 
+/* For libFuzzer, which wants its seeds in files. */
+static int write_seeds(const struct input *inputs, size_t count, const char *dir)
+{
+	struct silt_error e;
+	char path[4096];
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		struct silt_temp t;
+
+		snprintf(path, sizeof(path), "%s/seed%zu", dir, i);
+		if (silt_temp_create(path, &t, &e))
+			break;
+		if (silt_write_all(t.fd, path, inputs[i].data, inputs[i].size, &e)) {
+			silt_temp_discard(&t);
+			break;
+		}
+		if (silt_temp_commit(&t, &e))
+			break;
+	}
+	if (i < count)
+		fprintf(stderr, "%s\n", e.msg);
+	return i < count;
+}
+
+static void free_inputs(struct input *inputs, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		free(inputs[i].data);
+	free(inputs);
+}
+
 int main(int argc, char **argv)
 {
 	static const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};
@@ -122,6 +156,12 @@ int main(int argc, char **argv)
 	for (i = 0; silt_fuzz_seed && (in.size = silt_fuzz_seed((unsigned)i, &in.data)); i++)
 		if (!silt_vec_push(&inputs, in))
 			return 1;
+	if (argc == 3 && !strcmp(argv[1], "--seeds")) {
+		int ret = write_seeds(inputs.items, inputs.count, argv[2]);
+
+		free_inputs(inputs.items, inputs.count);
+		return ret;
+	}
 	for (i = 2; i < (size_t)argc; i++) {
 		if (silt_read_file(argv[i], 64u << 20, &in.data, &in.size, &e)) {
 			fprintf(stderr, "%s\n", e.msg);
@@ -136,8 +176,6 @@ int main(int argc, char **argv)
 	for (n = 0; n < mutations && inputs.count; n++)
 		mutate(&inputs.items[n % inputs.count]);
 	printf("%zu inputs and %lu mutations of them\n", inputs.count, inputs.count ? mutations : 0);
-	for (i = 0; i < inputs.count; i++)
-		free(inputs.items[i].data);
-	silt_vec_free(&inputs);
+	free_inputs(inputs.items, inputs.count);
 	return 0;
 }
