@@ -64,6 +64,8 @@ static ALWAYS_INLINE bool agent_ready(void)
 {
 	return LIKELY(agent_hot.base != NULL) || agent_start();
 }
+/** The program's path. */
+const char *agent_exe(void);
 extern struct silt_db_run *agent_run;
 extern char agent_env_line[160];  /* "SILT_AGENT=…"; "" when children are not followed or nothing is tracked */
 extern char agent_own_path[1024]; /* the agent object's path as LD_PRELOAD had it */

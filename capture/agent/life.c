@@ -23,6 +23,9 @@ __attribute__((visibility("hidden"))) void *agent_syscall_real; /* for stub.S */
 enum state { STATE_NEW, STATE_STARTING, STATE_ACTIVE, STATE_OFF };
 static uint32_t state;
 static const char *allocator_path;
+static char exe[sizeof(((struct silt_db *)0)->exe)];
+static char arguments[sizeof(((struct silt_db *)0)->argv)];
+static uint32_t arguments_size;
 
 struct link_name { /* the head of struct link_map */
 	uint64_t addr;
@@ -107,6 +110,26 @@ void agent_resolve(void)
 	ATOMIC_RELEASE(&agent_real.resolved, 1);
 }
 
+const char *agent_exe(void)
+{
+	return exe;
+}
+
+/* Read once: a forked child is the same program. */
+static void know_program(void)
+{
+	long n = sys_readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	int fd;
+
+	exe[n > 0 ? n : 0] = 0;
+	fd = (int)sys_open("/proc/self/cmdline", 02000000 /* O_CLOEXEC */, 0);
+	if (fd < 0)
+		return;
+	n = sys_read(fd, arguments, sizeof(arguments) - 1);
+	arguments_size = n > 0 ? (uint32_t)n : 0;
+	sys_close(fd);
+}
+
 static void now_realtime(int64_t *ret_ns)
 {
 	int64_t ts[2];
@@ -164,6 +187,9 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 		db->session[0] = arch_ticks() * RULE_MUL;
 		db->session[1] = (uint64_t)db->start_ns ^ db->pid;
 	}
+	str_copy(db->exe, sizeof(db->exe), exe);
+	memcpy(db->argv, arguments, arguments_size);
+	db->argv_size = arguments_size;
 	str_copy(db->libc, sizeof(db->libc), "glibc");
 	if (allocator_path)
 		str_copy(db->allocator, sizeof(db->allocator), allocator_path);
@@ -285,6 +311,7 @@ static bool start_first(void)
 	if (!agent_real.resolved || !read_environment() || !run_open(&fd))
 		return false;
 	walk_setup();
+	know_program();
 	if (sys_failed(sys_madvise(&agent_hot, sizeof(agent_hot), MADV_WIPEONFORK))) {
 		sys_close(fd);
 		return false;

@@ -88,7 +88,7 @@ static void module_register(uint32_t i)
 	dst->end = m->end;
 	dst->generation = m->generation;
 	dst->bias = l->addr;
-	dst->path_cut = !str_copy(dst->path, sizeof(dst->path), l->name ? l->name : "");
+	dst->path_cut = !str_copy(dst->path, sizeof(dst->path), l->name && l->name[0] ? l->name : agent_exe());
 	find_build_id(m, dst);
 	ATOMIC_RELEASE(&dst->state, 2);
 	if (db->module_count < i + 1)

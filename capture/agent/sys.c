@@ -25,6 +25,11 @@ long sys_close(int fd)
 	return arch_syscall3(__NR_close, fd, 0, 0);
 }
 
+long sys_readlink(const char *path, char *buf, size_t n)
+{
+	return arch_syscall6(__NR_readlinkat, -100, (long)path, (long)buf, (long)n, 0, 0);
+}
+
 long sys_fstat_inode(int fd, uint64_t *ret_inode)
 {
 	struct statx sx;

@@ -25,6 +25,7 @@ static inline bool sys_failed(long r)
 long sys_open(const char *path, int flags, int mode);
 long sys_read(int fd, void *buf, size_t n);
 long sys_close(int fd);
+long sys_readlink(const char *path, char *buf, size_t n);
 long sys_fstat_inode(int fd, uint64_t *ret_inode);
 long sys_mmap(void *addr, size_t n, int prot, int flags, int fd, uint64_t offset);
 long sys_munmap(void *addr, size_t n);

@@ -179,7 +179,7 @@ struct silt_db_module {
 	uint32_t unloaded;     /* 1: gone */
 	uint32_t build_id_len; /* 0: none found */
 	uint8_t build_id[64];
-	char path[232]; /* cut at the end when longer: then path_cut is 1; "" = main program */
+	char path[232]; /* cut at the end when longer: then path_cut is 1 */
 	uint32_t path_cut;
 	uint32_t reserved;
 };
@@ -244,6 +244,10 @@ struct silt_db {
 	uint64_t lost[SILT_LOST_COUNT];             /* atomic */
 	char libc[32];      /* "glibc" */
 	char allocator[200]; /* path of the module that serves malloc */
+	char exe[512];       /* the program's file, as /proc/self/exe named it at the start */
+	char argv[1024];     /* its arguments, each followed by a NUL, cut at the end */
+	uint32_t argv_size;  /* bytes of that */
+	uint32_t reserved2;
 	uint32_t node_segs[SILT_DB_NODE_SEGS];       /* refs */
 	uint32_t context_segs[SILT_DB_CONTEXT_SEGS]; /* refs */
 };
