@@ -46,12 +46,10 @@ int silt_copy_create(int db_fd, uint32_t slot, struct silt_copy **ret, struct si
 int silt_copy_live(int db_fd, uint32_t slot, pid_t pid, struct silt_copy **ret, struct silt_stop_report *ret_report,
 		   struct silt_error *err);
 void silt_copy_destroy(struct silt_copy *c);
-/** Tells what the copy cannot know about a process that has ended. NULL leaves exe and argv as they are; ending NULL:
- *  still running. */
-void silt_copy_set_process(struct silt_copy *c, const char *exe, const char *argv, const char *ending);
-/** A path and arguments for a main program that ended before anybody looked at it. They are taken only when the file's
- *  build-id is that of the main module in the database. */
-void silt_copy_guess_program(struct silt_copy *c, const char *path, const char *argv);
+/** How the process ended ("exited with status 0"). Default: it is still running. */
+void silt_copy_set_ending(struct silt_copy *c, const char *ending);
+/** When the process ended, in ns of CLOCK_REALTIME: the moment the copy shows. Default: when it was copied. */
+void silt_copy_set_time(struct silt_copy *c, int64_t time_ns);
 /** A sentence that every report of it repeats. */
 void silt_copy_set_note(struct silt_copy *c, const char *note);
 /** How the capture was made; a literal. */

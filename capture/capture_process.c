@@ -108,7 +108,13 @@ int silt_capture_process(pid_t pid, struct silt_snapshot **ret, struct silt_stop
 	} else if (rc == SILT_E_NOT_FOUND) {
 		rc = silt_copy_live_mode(-1, SILT_NONE, pid, false, &copy, &report, err);
 		if (!rc) {
-			rc = silt_copy_decode(copy, NULL, true, ret, err);
+			if (copy->maps.count)
+				rc = silt_copy_decode(copy, NULL, true, ret, err);
+			else
+				rc = silt_error_set(err, SILT_E_UNSUPPORTED,
+						    "process %d (%s) has no memory of its own: it is part of the kernel or "
+						    "just ending",
+						    pid, st.name);
 			silt_copy_destroy(copy);
 		}
 	}

@@ -39,28 +39,17 @@ void silt_copy_destroy(struct silt_copy *c)
 	free(c->extents.list);
 	free(c->threads);
 	free(c->argv);
-	free(c->guess_path);
-	free(c->guess_argv);
 	free(c);
 }
 
-void silt_copy_set_process(struct silt_copy *c, const char *exe, const char *argv, const char *ending)
+void silt_copy_set_ending(struct silt_copy *c, const char *ending)
 {
-	if (exe)
-		snprintf(c->exe, sizeof(c->exe), "%s", exe);
-	if (argv) {
-		free(c->argv);
-		c->argv = strdup(argv);
-	}
-	snprintf(c->ending, sizeof(c->ending), "%s", ending ? ending : "");
+	snprintf(c->ending, sizeof(c->ending), "%s", ending);
 }
 
-void silt_copy_guess_program(struct silt_copy *c, const char *path, const char *argv)
+void silt_copy_set_time(struct silt_copy *c, int64_t time_ns)
 {
-	free(c->guess_path);
-	free(c->guess_argv);
-	c->guess_path = path ? strdup(path) : NULL;
-	c->guess_argv = argv ? strdup(argv) : NULL;
+	c->capture_ns = time_ns;
 }
 
 void silt_copy_set_note(struct silt_copy *c, const char *note)

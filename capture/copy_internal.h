@@ -40,7 +40,6 @@ struct silt_copy {
 	bool threads_known;
 	char exe[4096];
 	char *argv;
-	char *guess_path, *guess_argv; /* see silt_copy_guess_program */
 	int64_t start_ns;
 
 	/* How it was made. */

@@ -12,10 +12,39 @@
 /* Fixed-size text of the database, which may lack its end. */
 static const char *db_string(struct silt_snapshot *s, const char *text, size_t size)
 {
-	char buf[256];
+	char buf[1100];
 
 	snprintf(buf, sizeof(buf), "%.*s", (int)size, text);
 	return buf[0] ? silt_snapshot_string(s, buf) : NULL;
+}
+
+/* Program and arguments: what /proc said when it was asked, or what the agent wrote down at the start. */
+static void decode_program(struct silt_decode *d, struct silt_process *p)
+{
+	const struct silt_copy *c = d->copy;
+
+	if (c->exe[0])
+		p->exe = silt_snapshot_string(d->s, c->exe);
+	else if (d->db)
+		p->exe = db_string(d->s, d->db->exe, sizeof(d->db->exe));
+	if (c->argv) {
+		p->argv = silt_snapshot_string(d->s, c->argv);
+	} else if (d->db) {
+		char text[sizeof(d->db->argv)];
+		size_t n = d->db->argv_size < sizeof(text) ? d->db->argv_size : sizeof(text);
+
+		memcpy(text, d->db->argv, sizeof(text));
+		while (n && !text[n - 1])
+			n--;
+		for (size_t i = 0; i < n; i++)
+			if (!text[i])
+				text[i] = ' ';
+		p->argv = db_string(d->s, text, n);
+	}
+	if (!p->exe)
+		p->exe = silt_snapshot_string(d->s, "");
+	if (!p->argv)
+		p->argv = silt_snapshot_string(d->s, "");
 }
 
 static int decode_process(struct silt_decode *d, struct silt_error *err)
@@ -27,8 +56,7 @@ static int decode_process(struct silt_decode *d, struct silt_error *err)
 
 	p->pid = d->db ? d->db->pid : c->status.pid;
 	p->parent_pid = c->status.parent_pid ? c->status.parent_pid : d->db ? d->db->parent_pid : 0;
-	p->exe = silt_snapshot_string(d->s, d->exe);
-	p->argv = silt_snapshot_string(d->s, d->argv);
+	decode_program(d, p);
 	if (!uname(&un)) {
 		snprintf(text, sizeof(text), "%s %s %s", un.sysname, un.release, un.machine);
 		p->host = silt_snapshot_string(d->s, un.nodename);
@@ -326,8 +354,6 @@ int silt_copy_decode(const struct silt_copy *c, const struct silt_db_run *run, b
 	d->copy = c;
 	d->bytes = c->bytes;
 	d->size = c->size;
-	d->exe = c->exe;
-	d->argv = c->argv ? c->argv : "";
 	if (run)
 		d->options = run->options;
 	d->s = silt_snapshot_create();
@@ -336,11 +362,11 @@ int silt_copy_decode(const struct silt_copy *c, const struct silt_db_run *run, b
 	if (!rc && d->bytes)
 		rc = check_head(d, err);
 	if (!rc)
-		rc = silt_decode_modules(d, err);
-	if (!rc)
 		rc = decode_process(d, err);
 	if (!rc)
 		rc = decode_regions(d, err);
+	if (!rc)
+		rc = silt_decode_modules(d, err);
 	if (!rc)
 		rc = silt_decode_threads(d, err);
 	if (!rc && d->db)

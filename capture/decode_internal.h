@@ -39,7 +39,6 @@ struct silt_decode {
 	uint64_t size;
 	const struct silt_db *db;
 	struct silt_db_options options;
-	const char *exe, *argv; /* "" unknown; borrowed from the copy */
 	struct silt_snapshot *s;
 	uint64_t budget; /* bytes of the live table that may still be walked */
 

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "capture/decode_internal.h"
-#include "symbols/elf_reader.h"
 
 /* Loads at one address, one after another, overlap in this list; a sound program has few of them. */
 #define OVERLAP_MAX 256
@@ -79,7 +78,7 @@ static int add_module(struct silt_decode *d, const struct silt_db_module *a, con
 	if (a) {
 		snprintf(path, sizeof(path), "%.*s", (int)sizeof(a->path), a->path);
 		if (!m)
-			out->path = silt_snapshot_string(s, path[0] ? path : d->exe[0] ? d->exe : "(main program)");
+			out->path = silt_snapshot_string(s, path[0] ? path : "(main program)");
 		if (!out->build_id_len && a->build_id_len <= sizeof(a->build_id)) {
 			out->build_id = copy_bytes(s, a->build_id, a->build_id_len);
 			out->build_id_len = a->build_id_len;
@@ -96,28 +95,6 @@ static int add_module(struct silt_decode *d, const struct silt_db_module *a, con
 		return silt_error_set(err, SILT_E_NOMEM, "out of memory for the modules");
 	s->module_count++;
 	return 0;
-}
-
-/* A process that ended at once was never asked for its executable. The agent knows the main module's build-id only; the
- * launcher knows what it started: when both agree, that is it. */
-static void resolve_guess(struct silt_decode *d, const struct silt_db_module *table, uint32_t count)
-{
-	const struct silt_copy *c = d->copy;
-	struct silt_elf_info info;
-
-	if (d->exe[0] || !c->guess_path || silt_elf_inspect(c->guess_path, &info, NULL))
-		return;
-	for (uint32_t i = 0; i < count; i++) {
-		const struct silt_db_module *m = &table[i];
-
-		if (m->state != 2 || m->path[0] || !m->build_id_len || m->build_id_len != info.build_id_len ||
-		    memcmp(m->build_id, info.build_id, info.build_id_len))
-			continue;
-		d->exe = c->guess_path;
-		if (!d->argv[0] && c->guess_argv)
-			d->argv = c->guess_argv;
-		return;
-	}
 }
 
 static int compare_ranges(const void *a, const void *b)
@@ -141,7 +118,6 @@ int silt_decode_modules(struct silt_decode *d, struct silt_error *err)
 	}
 	if (!table)
 		count = 0;
-	resolve_guess(d, table, count);
 	d->s->modules = silt_snapshot_array(d->s, (uint64_t)count + mapped->count, sizeof(*d->s->modules));
 	d->s->ranges = silt_snapshot_array(d->s, (uint64_t)count + d->copy->maps.count, sizeof(*d->s->ranges));
 	if (!d->s->modules || !d->s->ranges || !met) {

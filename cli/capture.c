@@ -46,7 +46,8 @@ static int parse_arguments(struct settings *s, int argc, char **argv)
 	long pid;
 
 	optind = 0;
-	while ((option = getopt_long(argc, argv, "o:qh", options, NULL)) != -1) {
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":o:qh", options, NULL)) != -1) {
 		switch (option) {
 		case 'o':
 			s->output = optarg;
@@ -58,8 +59,8 @@ static int parse_arguments(struct settings *s, int argc, char **argv)
 			fputs(usage, stdout);
 			return SILT_EXIT_OK;
 		default:
-			fputs("silt capture: see `silt capture --help`\n", stderr);
-			return SILT_EXIT_USAGE;
+			return wrong_usage(option == ':' ? "an argument is missing after " : "no option of this command: ",
+					   argv[optind - 1]);
 		}
 	}
 	if (optind + 1 != argc)

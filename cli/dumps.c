@@ -20,8 +20,6 @@ enum { WRITER_OK = 0, WRITER_FAILED = 3, WRITER_EMPTY = 10 };
 static void job_deinit(struct silt_dump_job *j)
 {
 	silt_copy_destroy(j->copy);
-	free(j->exe);
-	free(j->argv);
 	if (j->conn >= 0)
 		close(j->conn);
 }
@@ -48,8 +46,8 @@ static int write_job(struct silt_dumps *d, struct silt_dump_job *j, struct silt_
 	if (!j->copy) {
 		rc = silt_copy_create(silt_run_fd(d->run), (uint32_t)j->slot, &j->copy, err);
 		if (!rc) {
-			silt_copy_set_process(j->copy, j->exe, j->argv, j->ending);
-			silt_copy_guess_program(j->copy, d->guess_path, d->guess_argv);
+			silt_copy_set_ending(j->copy, j->ending);
+			silt_copy_set_time(j->copy, j->ended_ns);
 		}
 	}
 	if (!rc)
@@ -76,6 +74,15 @@ static int run_writer(struct silt_dumps *d, struct silt_dump_job *j)
 	else
 		dprintf(STDERR_FILENO, "silt: no dump %s: %s\n", j->path, err.msg);
 	return WRITER_FAILED;
+}
+
+unsigned silt_dumps_holding(const struct silt_dumps *d)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < d->count; i++)
+		n += d->jobs[i].slot < 0;
+	return n;
 }
 
 /* Jobs that were copied while the program ran come first: they hold memory. */

@@ -25,7 +25,6 @@ void silt_images_forget(struct silt_images *im, uint32_t slot)
 
 	if (i->pidfd >= 0 && i->used)
 		close(i->pidfd);
-	free(i->argv);
 	memset(i, 0, sizeof(*i));
 	i->pidfd = -1;
 }
@@ -94,8 +93,6 @@ static void register_image(struct silt_images *im, uint32_t slot, pid_t pid)
 	i->start_ns = slot_start(im, slot);
 	/* The main program is our child: waitpid tells of its end, and how it ended. */
 	i->pidfd = pid == im->main_pid ? -1 : (int)syscall(SYS_pidfd_open, pid, 0);
-	silt_target_exe(pid, i->exe, sizeof(i->exe));
-	i->argv = silt_target_argv(pid);
 	drop_predecessors(im, slot);
 	if (pid != im->main_pid && i->pidfd < 0)
 		im->ended(im->data, slot); /* it was gone before we came */

@@ -148,14 +148,17 @@ static int parse_arguments(struct settings *s, int argc, char **argv)
 {
 	int option, index = 0;
 
-	optind = 1;
-	while ((option = getopt_long(argc, argv, "+o:qh", options, &index)) != -1) {
+	optind = 0;
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "+:o:qh", options, &index)) != -1) {
 		if (option == 'h') {
 			fputs(usage, stdout);
 			return 0;
 		}
-		if (option == '?') {
-			fputs("silt run: see `silt run --help`\n", stderr);
+		if (option == '?' || option == ':') {
+			fprintf(stderr, "silt run: %s %s (see `silt run --help`)\n",
+				option == ':' ? "an argument is missing after" : "no option of this command:",
+				argv[optind - 1]);
 			return 2;
 		}
 		if (!take_option(s, option, optarg)) {

@@ -21,6 +21,9 @@
 /* Everything has an event; this is the bound on what an event lost for whatever reason can delay. */
 #define TICK_MS 2000
 
+/* Copies of running processes waiting for the disk before periodic dumps are left out. */
+#define HOLDING_MAX 8
+
 struct launcher {
 	const struct silt_launch *launch;
 	struct silt_signals signals;
@@ -35,8 +38,6 @@ struct launcher {
 	int broker_fd;
 	uint64_t next_dump_ns; /* CLOCK_MONOTONIC, 0: none */
 	unsigned dump_number;
-	char program[4096]; /* real path of what was started */
-	char *arguments;    /* its arguments joined, or NULL */
 	char output[4096];
 };
 
@@ -83,11 +84,6 @@ static void dump_name(const struct launcher *l, pid_t pid, const char *part, cha
 		snprintf(ret, size, "%s%s", l->output, infix);
 }
 
-static char *copy_text(const char *text)
-{
-	return text && *text ? strdup(text) : NULL;
-}
-
 /* ---- dumps ---- */
 
 /* Called for an image whose process has ended; how it ended is known of our own child alone. */
@@ -95,9 +91,11 @@ static void image_ended(void *data, uint32_t slot)
 {
 	struct launcher *l = data;
 	struct silt_image *i = &l->images.slots[slot];
-	struct silt_dump_job job = { .slot = (int)slot, .conn = -1, .named = true, .exe = copy_text(i->exe),
-				     .argv = copy_text(i->argv) };
+	struct silt_dump_job job = { .slot = (int)slot, .conn = -1, .named = true };
+	struct timespec t;
 
+	clock_gettime(CLOCK_REALTIME, &t);
+	job.ended_ns = t.tv_sec * 1000000000ll + t.tv_nsec;
 	if (i->pid == l->child && l->ended) {
 		job.main = true;
 		if (WIFSIGNALED(l->status))
@@ -154,7 +152,7 @@ static void periodic_dump(struct launcher *l)
 	while (l->next_dump_ns <= now)
 		l->next_dump_ns += l->launch->every_ns;
 	snprintf(number, sizeof(number), "%04u", ++l->dump_number);
-	if (l->dumps.count > 8)
+	if (silt_dumps_holding(&l->dumps) > HOLDING_MAX)
 		dprintf(STDERR_FILENO, "silt: dump %s left out: earlier ones are still being written\n", number);
 	else
 		dump_all_live(l, number, NULL);
@@ -329,19 +327,6 @@ static void say_result(const struct launcher *l)
 		dprintf(STDERR_FILENO, "silt: wrote %u more dumps, the last one %s\n", d->written, d->last);
 }
 
-static char *join_arguments(char **argv)
-{
-	size_t size = 1, used = 0;
-	char *text;
-
-	for (char **a = argv; *a; a++)
-		size += strlen(*a) + 1;
-	text = malloc(size);
-	for (char **a = argv; text && *a; a++)
-		used += (size_t)snprintf(text + used, size - used, "%s%s", a == argv ? "" : " ", *a);
-	return text;
-}
-
 static int launcher_init(struct launcher *l, const struct silt_launch *launch, struct silt_error *err)
 {
 	int rc;
@@ -351,9 +336,6 @@ static int launcher_init(struct launcher *l, const struct silt_launch *launch, s
 	l->page = silt_run_page(launch->run);
 	l->dumps.run = launch->run;
 	l->dumps.quiet = launch->quiet;
-	l->arguments = join_arguments(launch->argv);
-	l->dumps.guess_argv = l->arguments;
-	l->dumps.guess_path = realpath(launch->program, l->program);
 	l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (l->wake_fd < 0)
 		return silt_error_os(err, errno, "cannot create an eventfd");
@@ -407,7 +389,6 @@ int silt_supervise(const struct silt_launch *launch)
 	last_dumps(&l);
 	say_result(&l);
 	silt_images_deinit(&l.images);
-	free(l.arguments);
 	if (WIFSIGNALED(l.status))
 		silt_signals_die(WTERMSIG(l.status));
 	if (WEXITSTATUS(l.status) == 0 && !l.dumps.main_written)

@@ -58,13 +58,12 @@ struct silt_dump_job {
 	int conn;     /* >= 0: answer here instead of writing a file */
 	struct silt_copy *copy; /* NULL: the writer copies the slot itself */
 	char path[4096];
-	char *exe, *argv;
 	char ending[96];
+	int64_t ended_ns; /* CLOCK_REALTIME */
 };
 
 struct silt_dumps {
 	struct silt_run *run;
-	const char *guess_path, *guess_argv; /* the program that was started, for images nobody saw in time; borrowed */
 	bool quiet;
 	struct silt_dump_job *jobs;
 	unsigned count, running;
@@ -74,8 +73,10 @@ struct silt_dumps {
 	char main_path[4096];
 };
 
-/** Queues a dump; takes over copy, exe and argv (malloc'ed or NULL) whatever happens. */
+/** Queues a dump; takes over copy and conn whatever happens. */
 int silt_dumps_add(struct silt_dumps *d, const struct silt_dump_job *job);
+/** Dumps of running processes that are not written yet: each holds a copy in somebody's memory. */
+unsigned silt_dumps_holding(const struct silt_dumps *d);
 /** Starts waiting writers, takes the results of finished ones. */
 void silt_dumps_poll(struct silt_dumps *d);
 /** Waits until all are written. */
@@ -88,8 +89,6 @@ struct silt_image {
 	pid_t pid;
 	int pidfd; /* -1: the main program, or none could be had */
 	int64_t start_ns;
-	char exe[4096];
-	char *argv;
 };
 
 struct silt_images {

@@ -48,7 +48,7 @@ static void create_modules(struct model *m)
 		d->bias = i == 0 ? 0 : d->start - 0x400000ull * (uint64_t)(i & 1);
 		d->generation = i == 3 ? 1 : 0;
 		d->unloaded = i == 2;
-		snprintf(d->path, sizeof(d->path), i ? "/lib/module%d.so" : "", i);
+		snprintf(d->path, sizeof(d->path), i ? "/lib/module%d.so" : "/bin/program-file", i);
 	}
 }
 
@@ -373,6 +373,9 @@ void db_build(struct model *m, uint32_t slot, struct built_db *b)
 	b->db->start_ns = 1234567;
 	b->db->session[0] = 11;
 	b->db->session[1] = 22;
+	b->db->argv_size = sizeof("program\0-x\0two words");
+	memcpy(b->db->argv, "program\0-x\0two words", b->db->argv_size);
+	strcpy(b->db->exe, "/bin/program-file");
 	b->db->used = sizeof(struct silt_db);
 	b->db->node_count = 1;
 	for (uint32_t i = 0; i < MODEL_STACKS; i++) {

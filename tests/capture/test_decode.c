@@ -25,7 +25,7 @@ static struct silt_snapshot *decode(const struct built_db *b, const struct silt_
 
 	if (silt_copy_create(b->fd, b->slot, &copy, &err))
 		fail_msg("%s", err.msg);
-	silt_copy_set_process(copy, "/bin/program", "program -x", "exited with status 0");
+	silt_copy_set_ending(copy, "exited with status 0");
 	if (silt_copy_decode(copy, run, with_blocks, &s, &err))
 		fail_msg("%s", err.msg);
 	silt_copy_destroy(copy);
@@ -46,7 +46,7 @@ static void check_frame(const struct silt_snapshot *s, uint32_t index, const str
 	}
 	assert_in_range(f->module, 0, s->module_count - 1);
 	assert_string_equal(s->modules[f->module].path,
-			    want->module ? model.modules[want->module].path : "/bin/program");
+			    want->module ? model.modules[want->module].path : "/bin/program-file");
 	assert_int_equal(s->modules[f->module].generation, want->generation);
 	assert_int_equal(f->offset, want->pc - model.modules[want->module].bias);
 }
@@ -105,6 +105,9 @@ static void test_round_trip(void **state)
 		assert_int_equal(s->process.epoch, 7);
 		assert_int_equal(s->process.pid, 4711);
 		assert_true(s->process.with_threads);
+		assert_string_equal(s->process.exe, "/bin/program-file");
+		assert_string_equal(s->process.argv, "program -x two words");
+		assert_string_equal(s->process.ending, "exited with status 0");
 		for (uint32_t i = 0; i < s->blocks.count; i++) {
 			const struct model_block *k;
 
