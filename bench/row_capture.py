@@ -87,8 +87,8 @@ def capture(bench, blocks, title, before, after, show):
             if head["totals"]["count"] < target.count:
                 raise Failed("the dump holds %d of %d blocks" % (head["totals"]["count"], target.count))
             found.append({"pause_ns": head["process"]["pause_ns"], "stop_ns": stop, "gap_ns": gap,
-                          "quiet_gap_ns": quiet, "seconds": run_.seconds, "bytes_per_block": os.path.getsize(path) / target.count,
-                          "max_rss": run_.max_rss, "blocks": target.count})
+                          "quiet_gap_ns": quiet, "seconds": run_.seconds,
+                          "bytes_per_block": os.path.getsize(path) / target.count, "max_rss": run_.max_rss, "blocks": target.count})
     finally:
         target.end()
     bench.details["capture"] = found
@@ -138,9 +138,10 @@ def diff(bench, blocks, title, before, after):
 
 
 def heaptrack_files(bench, blocks):
-    """Two recordings of the same program, ended in the states of the two dumps, interpreted and compressed as heaptrack
-    does it. heaptrack has no snapshot of a running program: it needs a run for each state. Its interpreter's table of (size,
-    stack) pairs degenerates on 256 sizes times 1024 stacks until memory runs out; sixteen sizes (its best case) it can do."""
+    """Two recordings of the same program, ended in the states of the two dumps, interpreted and compressed as
+    heaptrack does it. heaptrack has no snapshot of a running program: it needs a run for each state. Its interpreter's
+    table of (size, stack) pairs degenerates on 256 sizes times 1024 stacks until memory runs out; sixteen sizes (which
+    spare it work) it can do."""
     bench.need_heaptrack()
     if not bench.heaptrack_interpret or not bench.heaptrack_print:
         raise Skip("heaptrack_interpret or heaptrack_print was not found")
@@ -152,7 +153,8 @@ def heaptrack_files(bench, blocks):
         with open(script, "wb") as f:
             f.write(commands)
         with open(script, "rb") as stdin:
-            bench.run([bench.program("hold"), "--blocks", str(blocks), "--step", "16"], bench.heaptrack_env(raw), stdin=stdin)
+            bench.run([bench.program("hold"), "--blocks", str(blocks), "--step", "16"], bench.heaptrack_env(raw),
+                      stdin=stdin)
         plain = raw + ".interpreted"
         with open(raw, "rb") as stdin:
             bench.run(["/bin/sh", "-c", '"$1" > "$2"', "sh", bench.heaptrack_interpret, plain], stdin=stdin)

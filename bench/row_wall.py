@@ -29,13 +29,14 @@ def run(bench):
 
 
 class Job:
-    """A command; trace_env(env) gives the (command, environment) with env set for the processes that do the work."""
+    """A command and its environment. wrapper: a compiler driver, whose children do the work."""
 
     def __init__(self, command, env=None, wrapper=False):
         self.command, self.env, self.wrapper = command, env or {}, wrapper
 
     def with_env(self, env):
-        """heaptrack takes itself out of the environment, so a compiler driver's children need it given anew."""
+        """(command, environment) with env set for the processes that do the work: heaptrack takes itself out of the
+        environment, so a compiler driver's children need it given anew."""
         if not self.wrapper:
             return self.command, dict(self.env, **env)
         words = ",".join("%s=%s" % item for item in env.items())
