@@ -52,7 +52,7 @@ static int capture_by_launcher(const struct silt_db_run *run, pid_t pid, struct 
 	if (!rc && ret_report) {
 		ret_report->pause_ns = (*ret)->process.pause_ns;
 		ret_report->threads = (*ret)->thread_count;
-		ret_report->stopped = true;
+		ret_report->stopped = ret_report->pause_ns != 0;
 	}
 	return rc;
 }
