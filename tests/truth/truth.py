@@ -137,6 +137,8 @@ def run_fixture(case, variant, folder):
     if case.preload:
         env["LD_PRELOAD"] = case.preload
         env["LEDGER_OWN_OPERATORS"] = "1"
+        if "mimalloc" in case.preload:
+            env["LEDGER_NEW_ABORTS"] = "1"
     process = subprocess.Popen([SILT, "run", "-q", "-o", out] + case.options + ["--", exe] + args, env=env,
                                stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
     live = []

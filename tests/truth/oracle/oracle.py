@@ -145,7 +145,7 @@ def run(name, place):
             return None
         log, out = os.path.join(folder, "log"), os.path.join(folder, "out.silt")
         library = os.path.join(BUILT, "oracle_preload.so")
-        env = dict(os.environ, ORACLE_LOG=log, ORACLE_PLACE=place, **more)
+        env = dict(more, ORACLE_LOG=log, ORACLE_PLACE=place)
         env["ORACLE_PERIOD"] = str(front_period if place == "front" else behind_period)
         if place == "front":
             command = [os.path.join(BUILT, "oracle_exec"), library] + command
@@ -153,9 +153,11 @@ def run(name, place):
             env["LD_PRELOAD"] = library
             if stop:
                 env["ORACLE_STOP"] = str(stop)
-        r = subprocess.run([SILT, "run", "-q", "--depth", "250", "-o", out, "--"] + command, env=env,
+        # Set between silt and the program: silt itself is not to be watched.
+        command = ["/usr/bin/env"] + ["%s=%s" % e for e in env.items()] + command
+        r = subprocess.run([SILT, "run", "-q", "--depth", "250", "-o", out, "--"] + command,
                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=200)
-        if r.returncode != (128 + 9 if "ORACLE_STOP" in env else 0):
+        if r.returncode not in ((137, -9) if "ORACLE_STOP" in env else (0,)):
             print("FAILED %s %s: ended with %d: %s" % (name, place, r.returncode, r.stderr.decode(errors="replace")[-500:]))
             return False
         candidates = [dumps.Dump(BLOCKS, os.path.join(folder, f)) for f in os.listdir(folder) if f.startswith("out")]
