@@ -4,7 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
+#include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,19 @@
 #define IO_STEP (1u << 30) /* read(2) and write(2) move less than 2 GiB at once */
 #define TEMP_TRIES 16      /* a clash of 64 random bits is no accident, so do not try for ever */
 
+/* After a failed call: true when it should be tried again. A descriptor that somebody made non-blocking (a terminal or
+ * pipe shared with another program) is waited for. */
+static bool try_again(int fd, short events)
+{
+	struct pollfd p = {fd, events, 0};
+
+	if (errno == EINTR)
+		return true;
+	if (errno != EAGAIN)
+		return false;
+	return poll(&p, 1, -1) > 0 || errno == EINTR;
+}
+
 ssize_t silt_read_full(int fd, void *buffer, size_t size)
 {
 	size_t done = 0;
@@ -23,7 +37,7 @@ ssize_t silt_read_full(int fd, void *buffer, size_t size)
 		size_t step = size - done < IO_STEP ? size - done : IO_STEP;
 		ssize_t n = read(fd, (char *)buffer + done, step);
 
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && try_again(fd, POLLIN))
 			continue;
 		if (n < 0)
 			return -1;
@@ -116,7 +130,7 @@ int silt_write_all(int fd, const char *name, const void *data, size_t size, stru
 		size_t step = size - done < IO_STEP ? size - done : IO_STEP;
 		ssize_t n = write(fd, (const char *)data + done, step);
 
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && try_again(fd, POLLOUT))
 			continue;
 		if (n < 0)
 			return silt_error_os(err, errno, "%s: cannot write", name);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/** Files: whole reads and writes that survive EINTR and short counts, and files that appear complete or not at all. */
+/** Files: whole reads and writes that survive EINTR, EAGAIN and short counts, and files that appear complete or not at all. */
 #ifndef SILT_BASE_IO_H
 #define SILT_BASE_IO_H
 

@@ -9,7 +9,7 @@ static const struct silt_limit_info limits[SILT_LIMIT_COUNT] = {
 				      "memory a snapshot from a file of any size may take"},
 	[SILT_LIMIT_SNAPSHOT_RATIO] = {"snapshot-ratio", 64, "bytes",
 				       "memory a snapshot may take beyond that for each byte of its file"},
-	[SILT_LIMIT_INPUT_BYTES] = {"input-bytes", 4ull << 30, "bytes", "bytes of a pipe that are held in memory"},
+	[SILT_LIMIT_INPUT_BYTES] = {"input-bytes", 1ull << 30, "bytes", "bytes of a pipe that are held in memory"},
 	[SILT_LIMIT_CHUNK_BYTES] = {"chunk-bytes", 4ull << 20, "bytes", "size of one chunk of a dump"},
 	[SILT_LIMIT_STRING_BYTES] = {"string-bytes", 1ull << 20, "bytes", "longest string in a dump"},
 	[SILT_LIMIT_SALVAGE_NOTES] = {"salvage-notes", 16, "", "damaged places a salvage names one by one"},

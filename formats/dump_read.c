@@ -403,15 +403,18 @@ int silt_dump_read(const char *path, const struct silt_read_options *opts, struc
 {
 	struct dump_reader dr;
 	unsigned flags = opts ? opts->flags : 0;
+	uint64_t max_memory = opts ? opts->max_memory : 0, in_memory = 0;
 	int rc;
 
 	memset(&dr, 0, sizeof(dr));
 	dr.blocks = flags & SILT_READ_BLOCKS;
 	dr.salvage = flags & SILT_READ_SALVAGE;
-	rc = dump_source_open(&dr.src, path, dr.salvage, err);
+	if (dr.salvage)
+		in_memory = silt_limit_or_default(SILT_LIMIT_INPUT_BYTES, max_memory);
+	rc = dump_source_open(&dr.src, path, in_memory, err);
 	if (rc)
 		return rc;
-	rc = read_all(&dr, opts ? opts->max_memory : 0, err);
+	rc = read_all(&dr, max_memory, err);
 	dump_scan_deinit(&dr.scan);
 	dump_loader_deinit(&dr.loader);
 	silt_vec_free(&dr.tables.ranges);

@@ -17,8 +17,9 @@ struct dump_source {
 	bool at_end;   /* pipes */
 };
 
-/** in_memory: if it is no regular file, read all of it now. path "-" is standard input. */
-int dump_source_open(struct dump_source *src, const char *path, bool in_memory, struct silt_error *err);
+/** in_memory: if it is no regular file, read all of it now, at most that many bytes; 0: do not. path "-" is standard
+ *  input. */
+int dump_source_open(struct dump_source *src, const char *path, uint64_t in_memory, struct silt_error *err);
 void dump_source_close(struct dump_source *src);
 /** Copies up to size bytes at offset; fewer only at the end. Pipes can only be read forward, in one thread. */
 int dump_source_get(struct dump_source *src, uint64_t offset, void *out, size_t size, size_t *ret_got,

@@ -11,10 +11,9 @@
 #include <unistd.h>
 
 #include "base/io.h"
-#include "base/limits.h"
 #include "formats/dump_scan.h"
 
-int dump_source_open(struct dump_source *src, const char *path, bool in_memory, struct silt_error *err)
+int dump_source_open(struct dump_source *src, const char *path, uint64_t in_memory, struct silt_error *err)
 {
 	struct stat st;
 	size_t size;
@@ -50,7 +49,7 @@ int dump_source_open(struct dump_source *src, const char *path, bool in_memory, 
 	}
 	if (!in_memory)
 		return 0;
-	ret = silt_read_all_fd(src->fd, src->name, silt_limit_default(SILT_LIMIT_INPUT_BYTES), &src->mem, &size, err);
+	ret = silt_read_all_fd(src->fd, src->name, in_memory, &src->mem, &size, err);
 	if (ret) {
 		dump_source_close(src);
 		return ret;

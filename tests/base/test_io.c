@@ -175,6 +175,62 @@ static void pipes_are_read_whole(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* Both ends non-blocking, the writer far ahead of the reader. */
+static void non_blocking_is_waited_for(void **state)
+{
+	enum { SIZE = 500000 };
+	int fds[2], status;
+	char *data = calloc(1, SIZE);
+	pid_t child;
+
+	(void)state;
+	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+	child = fork();
+	if (!child) {
+		usleep(50000); /* let the reader run dry first */
+		_exit(silt_write_all(fds[1], "pipe", data, SIZE, NULL) ? 1 : 0);
+	}
+	assert_int_equal(silt_read_full(fds[0], data, 1000), 1000);
+	usleep(100000); /* let the writer fill the pipe */
+	assert_int_equal(silt_read_full(fds[0], data, SIZE - 1000), SIZE - 1000);
+	waitpid(child, &status, 0);
+	assert_int_equal(status, 0);
+	free(data);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+/* Where there is no /proc a file cannot get its name late: it has a temporary one from the start. */
+static void without_proc(void **state)
+{
+	int status;
+	pid_t child;
+
+	(void)state;
+	if (geteuid()) {
+		print_message("skip: chroot needs root\n");
+		skip();
+	}
+	put("f", "old");
+	child = fork();
+	if (!child) {
+		struct silt_temp t;
+
+		if (chroot(".") || silt_temp_create("/f", &t, NULL) || files_here() != 2)
+			_exit(1);
+		if (silt_write_all(t.fd, "f", "half", 4, NULL))
+			_exit(2);
+		silt_temp_discard(&t);
+		if (files_here() != 1 || silt_temp_create("/f", &t, NULL) || silt_write_all(t.fd, "f", "new", 3, NULL))
+			_exit(3);
+		_exit(silt_temp_commit(&t, NULL) || files_here() != 1 ? 4 : 0);
+	}
+	waitpid(child, &status, 0);
+	assert_int_equal(status, 0);
+	expect("f", "new");
+	unlink("f");
+}
+
 static void full_device(void **state)
 {
 	int fd = open("/dev/full", O_WRONLY);
@@ -196,6 +252,7 @@ int main(void)
 		cmocka_unit_test(commit_replaces),	 cmocka_unit_test(discard_leaves_the_old_file),
 		cmocka_unit_test(symbolic_links_stay),	 cmocka_unit_test(errors_say_which_file),
 		cmocka_unit_test(long_names_fit),	 cmocka_unit_test(pipes_are_read_whole),
+		cmocka_unit_test(without_proc),		 cmocka_unit_test(non_blocking_is_waited_for),
 		cmocka_unit_test(full_device),
 	};
 

@@ -319,6 +319,21 @@ static void memory_limit(void **state)
 	silt_snapshot_destroy(s);
 }
 
+/* Input without end, no dump at all: refused after a bounded amount. */
+static void endless_input(void **state)
+{
+	struct silt_read_options o = {0, 0};
+	struct silt_snapshot *r;
+	struct silt_error e;
+
+	(void)state;
+	assert_int_equal(silt_dump_read("/dev/zero", &o, &r, &e), SILT_E_BAD_DATA);
+	assert_non_null(strstr(e.msg, "not a silt dump"));
+	o.flags = SILT_READ_SALVAGE;
+	o.max_memory = 8u << 20;
+	assert_int_equal(silt_dump_read("/dev/zero", &o, &r, &e), SILT_E_LIMIT);
+}
+
 /* The reader goes away in the middle: an error, no signal death when SIGPIPE is ignored, no hang. */
 static void closed_pipe(void **state)
 {
@@ -347,7 +362,7 @@ int main(void)
 		cmocka_unit_test(special_files_stay),  cmocka_unit_test(full_disk),
 		cmocka_unit_test(file_size_limit),     cmocka_unit_test(unwritable_places),
 		cmocka_unit_test(no_dumps),	       cmocka_unit_test(memory_limit),
-		cmocka_unit_test(closed_pipe),
+		cmocka_unit_test(endless_input),       cmocka_unit_test(closed_pipe),
 	};
 
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
