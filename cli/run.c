@@ -82,8 +82,17 @@ static bool parse_range(const char *text, uint64_t low, uint64_t high, uint64_t 
 	return parse_size(text, ret) && *ret >= low && *ret <= high;
 }
 
-enum { OPT_EVERY = 256, OPT_DB_SIZE, OPT_DEPTH, OPT_MIN_SIZE, OPT_SAMPLE, OPT_THREADS, OPT_MMAP_MIN, OPT_FOLLOW,
-       OPT_NO_FOLLOW };
+enum long_option {
+	OPT_EVERY = 256,
+	OPT_DB_SIZE,
+	OPT_DEPTH,
+	OPT_MIN_SIZE,
+	OPT_SAMPLE,
+	OPT_THREADS,
+	OPT_MMAP_MIN,
+	OPT_FOLLOW,
+	OPT_NO_FOLLOW,
+};
 
 static const struct option options[] = {
 	{ "output", required_argument, NULL, 'o' },

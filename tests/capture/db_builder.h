@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/** A writer of trace databases for tests: random content, laid out as capture/agent/trace_db.h says, and what a reader must find. */
+/** A writer of trace databases for tests: random content as trace_db.h lays it out, and what a reader must find. */
 #ifndef SILT_TESTS_CAPTURE_DB_BUILDER_H
 #define SILT_TESTS_CAPTURE_DB_BUILDER_H
 
