@@ -399,7 +399,7 @@ static int read_segments(const struct elf_file *f, struct silt_elf_info *ret, st
 	return SILT_OK;
 }
 
-int silt_elf_inspect_fd(int fd, const char *name, struct silt_elf_info *ret, struct silt_error *err)
+static int inspect(int fd, const char *name, bool symbols, struct silt_elf_info *ret, struct silt_error *err)
 {
 	struct elf_file f = {.fd = fd, .name = name};
 	struct silt_elf_info info = {0};
@@ -419,9 +419,19 @@ int silt_elf_inspect_fd(int fd, const char *name, struct silt_elf_info *ret, str
 		return r;
 	if (!info.build_id_len)
 		read_note_sections(&f, &info);
-	info.exports_malloc = defines_malloc(&f, &dyn);
+	info.exports_malloc = symbols && defines_malloc(&f, &dyn);
 	*ret = info;
 	return SILT_OK;
+}
+
+int silt_elf_inspect_fd(int fd, const char *name, struct silt_elf_info *ret, struct silt_error *err)
+{
+	return inspect(fd, name, true, ret, err);
+}
+
+int silt_elf_identify_fd(int fd, const char *name, struct silt_elf_info *ret, struct silt_error *err)
+{
+	return inspect(fd, name, false, ret, err);
 }
 
 int silt_elf_inspect(const char *path, struct silt_elf_info *ret, struct silt_error *err)

@@ -102,7 +102,7 @@ static int open_elf(struct silt_object *o, struct silt_error *err)
 		return silt_error_os(err, errno, "cannot read %s", o->path);
 	o->dev = st.st_dev;
 	o->ino = st.st_ino;
-	r = silt_elf_inspect_fd(o->fd, o->path, &info, err);
+	r = silt_elf_identify_fd(o->fd, o->path, &info, err);
 	if (r)
 		return r;
 	o->is64 = info.elf_class == 64;
