@@ -65,8 +65,9 @@ def normalize(path):
 def name(text):
     if not text or text == "??":
         return None
-    # Clones that compilers made of one function: the symbol table names the clone, DWARF the function.
-    return re.sub(r"(\.(lto_priv|constprop|isra|part|cold|localalias|llvm)(\.\d+)?)+$", "", text.split("@", 1)[0])
+    # Clones that compilers made of one function, and functions nested in functions: the symbol table's name has a
+    # suffix, DWARF's has none.
+    return re.sub(r"(\.(lto_priv|constprop|isra|part|cold|localalias|llvm|\d+)(\.\d+)?)+$", "", text.split("@", 1)[0])
 
 
 def ask_silt(silt, path, addresses):

@@ -21,6 +21,8 @@ BUILDS = [
     ("templates.cpp", ["clang++", "-gdwarf-5", "-O2"]),
     ("traits.rs", ["rustc", "-g", "-O"]),
     ("traits.rs", ["rustc", "-g"]),
+    ("modules.f90", ["gfortran", "-g", "-O0"]),
+    ("modules.f90", ["gfortran", "-g", "-O2"]),
 ]
 
 
