@@ -233,9 +233,9 @@ bool stack_setup(void);
 
 /* ---- threads (threads.c) ---- */
 struct agent_thread *thread_find_slow(uint64_t tp);
-static ALWAYS_INLINE struct agent_thread *thread_get(void)
+/** The calling thread's record, by its thread pointer; NULL when there is no room for one. */
+static ALWAYS_INLINE struct agent_thread *thread_get(uint64_t tp)
 {
-	uint64_t tp = arch_thread_pointer();
 	struct agent_tp_slot *s = &agent_hot.tp_small[(tp * RULE_MUL) >> 54];
 
 	return LIKELY(s->tp == tp) ? s->thread : thread_find_slow(tp);

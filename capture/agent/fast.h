@@ -42,12 +42,15 @@ static ALWAYS_INLINE struct silt_db_cache_entry *walk_context(struct agent_threa
 	return walk_changed(t, fp, kind, epoch);
 }
 
-/* Compare and swap in the live table. */
+/* Compare and swap in the live table. single: this is the only thread. */
+static ALWAYS_INLINE bool live_cas_as(bool single, uint64_t *p, uint64_t expected, uint64_t desired)
+{
+	return LIKELY(single) ? arch_cas64_local(p, expected, desired) : atomic_cas64(p, expected, desired);
+}
+
 static ALWAYS_INLINE bool live_cas(uint64_t *p, uint64_t expected, uint64_t desired)
 {
-	if (LIKELY(agent_hot.single_tp == arch_thread_pointer()))
-		return arch_cas64_local(p, expected, desired);
-	return atomic_cas64(p, expected, desired);
+	return live_cas_as(agent_hot.single_tp == arch_thread_pointer(), p, expected, desired);
 }
 
 static ALWAYS_INLINE uint64_t *live_chunk(uint64_t word)
@@ -75,25 +78,23 @@ bool live_kept(const uint64_t *page, uint64_t *place, uint64_t entry);
  * a bit for each entry; all eight are looked at together, because a branch on where an entry stands cannot be predicted. */
 #define GROUP 8u
 
-typedef uint32_t group_u32 __attribute__((vector_size(16)));
+typedef int group_i32 __attribute__((vector_size(16)));
+typedef short group_i16 __attribute__((vector_size(16)));
+typedef char group_i8 __attribute__((vector_size(16)));
 typedef float group_f32 __attribute__((vector_size(16)));
 
-/* The low halves of a group's entries: offset and most of the context. */
-static ALWAYS_INLINE void group_low(const uint64_t *group, group_u32 *ret_a, group_u32 *ret_b)
+/* The low halves of four entries: offset and most of the context. */
+static ALWAYS_INLINE group_i32 group_low(const uint64_t *entries)
 {
-	const group_f32 *p = (const group_f32 *)(const void *)group;
+	const group_f32 *p = (const group_f32 *)(const void *)entries;
 
-	*ret_a = (group_u32)__builtin_ia32_shufps(p[0], p[1], 0x88);
-	*ret_b = (group_u32)__builtin_ia32_shufps(p[2], p[3], 0x88);
+	return (group_i32)__builtin_ia32_shufps(p[0], p[1], 0x88);
 }
 
-static ALWAYS_INLINE uint32_t group_mask(group_u32 a, group_u32 b)
+static ALWAYS_INLINE uint32_t group_mask(group_i32 a, group_i32 b)
 {
-	typedef int i32 __attribute__((vector_size(16)));
-	typedef short i16 __attribute__((vector_size(16)));
-	typedef char i8 __attribute__((vector_size(16)));
-	i16 words = __builtin_ia32_packssdw128((i32)a, (i32)b);
-	i8 bytes = __builtin_ia32_packsswb128(words, (i16){ 0 });
+	group_i16 words = __builtin_ia32_packssdw128(a, b);
+	group_i8 bytes = __builtin_ia32_packsswb128(words, (group_i16){ 0 });
 
 	return (uint32_t)__builtin_ia32_pmovmskb128(bytes);
 }
@@ -101,19 +102,20 @@ static ALWAYS_INLINE uint32_t group_mask(group_u32 a, group_u32 b)
 /* Entries that may have this offset; the caller looks again, for empty ones read as offset 0 or 1. */
 static ALWAYS_INLINE uint32_t group_match(const uint64_t *group, uint32_t offset)
 {
-	group_u32 a, b, mask = { 0x1ff, 0x1ff, 0x1ff, 0x1ff }, want = { offset, offset, offset, offset };
+	int o = (int)offset << 23;
+	group_i32 want = { o, o, o, o };
 
-	group_low(group, &a, &b);
-	return group_mask((group_u32)((a & mask) == want), (group_u32)((b & mask) == want));
+	return group_mask(__builtin_ia32_pslldi128(group_low(group), 23) == want,
+			  __builtin_ia32_pslldi128(group_low(group + 4), 23) == want);
 }
 
 /* Entries that seem empty or removed. */
 static ALWAYS_INLINE uint32_t group_room(const uint64_t *group)
 {
-	group_u32 a, b, mask = { ~1u, ~1u, ~1u, ~1u }, zero = { 0, 0, 0, 0 };
+	group_i32 zero = { 0, 0, 0, 0 };
 
-	group_low(group, &a, &b);
-	return group_mask((group_u32)((a & mask) == zero), (group_u32)((b & mask) == zero));
+	return group_mask(__builtin_ia32_psrldi128(group_low(group), 1) == zero,
+			  __builtin_ia32_psrldi128(group_low(group + 4), 1) == zero);
 }
 
 static ALWAYS_INLINE uint32_t group_home(uint32_t offset, uint32_t capacity)
@@ -121,39 +123,41 @@ static ALWAYS_INLINE uint32_t group_home(uint32_t offset, uint32_t capacity)
 	return (offset * (capacity / GROUP) >> 9) * GROUP;
 }
 
-/** Asks for the memory that recording addr will touch. */
-static ALWAYS_INLINE void live_prefetch(uint64_t addr)
+/* Where an address has its place: found early, so that memory is on its way while the stack is walked. */
+struct live_place {
+	uint64_t *page;  /* its word, or NULL */
+	uint64_t word;   /* what that held */
+	uint64_t *group; /* its home; NULL when the common way cannot be taken */
+};
+
+static ALWAYS_INLINE struct live_place live_find(uint64_t addr)
 {
-	const uint64_t *page = live_page(addr);
+	struct live_place at = { .page = live_page(addr) };
 
-	if (LIKELY(page != NULL)) {
-		uint64_t word = ATOMIC_LOAD(page);
+	if (LIKELY(at.page != NULL)) {
+		uint32_t capacity;
 
-		if (LIKELY(word & SILT_DB_PAGE_CHUNK))
-			__builtin_prefetch(live_chunk(word) + group_home((addr & 4095) >> 3, SILT_DB_PAGE_CAPACITY(word)), 1);
+		at.word = ATOMIC_LOAD(at.page);
+		capacity = SILT_DB_PAGE_CAPACITY(at.word);
+		if (LIKELY((int64_t)at.word < 0 && capacity >= GROUP)) /* the sign is SILT_DB_PAGE_CHUNK */
+			at.group = live_chunk(at.word) + group_home((addr & 4095) >> 3, capacity);
 	}
+	return at;
 }
 
-/** As live_insert. */
-static ALWAYS_INLINE void live_insert_fast(uint64_t addr, uint64_t size, uint32_t context)
+/** As live_insert, at what live_find(addr) gave. */
+static ALWAYS_INLINE void live_insert_at(struct live_place at, bool single, uint64_t addr, uint64_t size, uint32_t context)
 {
-	uint64_t *page = live_page(addr);
+	if (LIKELY(at.group && size < SILT_DB_SIZE_HUGE)) {
+		uint64_t entry = (addr & 4095) >> 3 | (uint64_t)context << 9 | size << 33;
+		uint32_t room = group_room(at.group);
 
-	if (LIKELY(page && size < SILT_DB_SIZE_HUGE)) {
-		uint64_t word = ATOMIC_LOAD(page), entry = (addr & 4095) >> 3 | (uint64_t)context << 9 | size << 33;
-		uint32_t capacity = SILT_DB_PAGE_CAPACITY(word);
+		if (LIKELY(room)) {
+			uint64_t *place = at.group + __builtin_ctz(room), v = ATOMIC_LOAD(place);
 
-		if (LIKELY((word & SILT_DB_PAGE_CHUNK) && capacity >= GROUP)) {
-			uint64_t *group = live_chunk(word) + group_home((addr & 4095) >> 3, capacity);
-			uint32_t room = group_room(group);
-
-			if (LIKELY(room)) {
-				uint64_t *place = group + __builtin_ctz(room), v = ATOMIC_LOAD(place);
-
-				if (LIKELY(v <= SILT_DB_ENTRY_TOMB && live_cas(place, v, entry)) &&
-				    (LIKELY(ATOMIC_LOAD(page) == word) || live_kept(page, place, entry)))
-					return;
-			}
+			if (LIKELY(v <= SILT_DB_ENTRY_TOMB && live_cas_as(single, place, v, entry)) &&
+			    (LIKELY(ATOMIC_LOAD(at.page) == at.word) || live_kept(at.page, place, entry)))
+				return;
 		}
 	}
 	live_insert(addr, size, context);
@@ -162,29 +166,24 @@ static ALWAYS_INLINE void live_insert_fast(uint64_t addr, uint64_t size, uint32_
 /** As live_remove, for those who need not know what it was. */
 static ALWAYS_INLINE void live_remove_fast(uint64_t addr)
 {
-	uint64_t *page = live_page(addr), size;
+	struct live_place at = live_find(addr);
+	uint64_t size;
 
-	if (LIKELY(page != NULL)) {
-		uint64_t word = ATOMIC_LOAD(page);
-		uint32_t offset = (addr & 4095) >> 3, capacity = SILT_DB_PAGE_CAPACITY(word);
+	if (LIKELY(at.group != NULL)) {
+		uint32_t offset = (addr & 4095) >> 3, match = group_match(at.group, offset);
 
-		if (LIKELY((word & SILT_DB_PAGE_CHUNK) && capacity >= GROUP)) {
-			uint64_t *group = live_chunk(word) + group_home(offset, capacity);
-			uint32_t match = group_match(group, offset);
+		if (LIKELY(match)) {
+			uint64_t *place = at.group + __builtin_ctz(match), v = ATOMIC_LOAD(place);
 
-			if (LIKELY(match)) {
-				uint64_t *place = group + __builtin_ctz(match), v = ATOMIC_LOAD(place);
-
-				/* Signed: neither empty, removed nor frozen. */
-				if (LIKELY((int64_t)v > 0x1ff && SILT_DB_ENTRY_SIZE(v) != SILT_DB_SIZE_HUGE) &&
-				    live_cas(place, v, SILT_DB_ENTRY_TOMB))
-					return;
-			}
-		} else if (!word) {
-			return;
+			/* Signed: neither empty, removed nor frozen. */
+			if (LIKELY((int64_t)v > 0x1ff && SILT_DB_ENTRY_SIZE(v) != SILT_DB_SIZE_HUGE) &&
+			    live_cas(place, v, SILT_DB_ENTRY_TOMB))
+				return;
 		}
-		live_remove(addr, &size);
+	} else if (!at.page || !at.word) {
+		return;
 	}
+	live_remove(addr, &size);
 }
 
 #endif

@@ -52,7 +52,7 @@ void hook_set_aside(struct hook_aside *a, void *old)
 
 	a->context = 0;
 	a->addr = (uint64_t)old;
-	a->thread = thread_get();
+	a->thread = thread_get(arch_thread_pointer());
 	a->context = live_remove(a->addr, &a->size);
 	if (!a->context || !a->thread)
 		return;

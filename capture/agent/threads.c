@@ -7,7 +7,7 @@
 #include "capture/agent/agent.h"
 
 #define CACHE_FIRST 64u
-#define CACHE_MAX 8192u
+#define CACHE_MAX 65536u
 
 void thread_many(void)
 {
@@ -106,6 +106,18 @@ static void cache_flush(struct silt_db_cache_entry *e)
 	ATOMIC_ADD(&c->alloc_bytes, bytes);
 }
 
+/* Two places make a set, one cache line. The first that holds key, or the one to put it into. */
+static ALWAYS_INLINE struct silt_db_cache_entry *cache_place(struct silt_db_cache_entry *cache, uint32_t mask, uint64_t key)
+{
+	struct silt_db_cache_entry *set = &cache[key & mask & ~1u];
+
+	if (set[0].hash == key)
+		return set;
+	if (set[1].hash == key || !set[1].context)
+		return set + 1;
+	return set + (key >> 63); /* which one goes is as good as random */
+}
+
 /* Four times the places, when the old ones keep throwing each other out. */
 static COLD void cache_grow(struct agent_thread *t)
 {
@@ -121,7 +133,7 @@ static COLD void cache_grow(struct agent_thread *t)
 
 		cache_flush(e);
 		if (e->context)
-			fresh[e->hash & (size - 1)] = *e;
+			*cache_place(fresh, size - 1, e->hash) = *e;
 	}
 	t->cache = fresh;
 	t->cache_mask = size - 1;
@@ -133,14 +145,14 @@ static COLD void cache_grow(struct agent_thread *t)
 struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, const struct walk_list *w,
 					     const struct stack_use *use)
 {
-	struct silt_db_cache_entry *e = &t->cache[key & t->cache_mask];
+	struct silt_db_cache_entry *e = cache_place(t->cache, t->cache_mask, key);
 
 	if (LIKELY(e->hash == key))
 		return e;
-	if (e->context && ++t->evictions > (t->cache_mask + 1) / 2 && t->cache_mask + 1 < CACHE_MAX) {
+	if (e->context && ++t->evictions > t->cache_mask && t->cache_mask + 1 < CACHE_MAX) {
 		t->evictions = 0;
 		cache_grow(t);
-		e = &t->cache[key & t->cache_mask];
+		e = cache_place(t->cache, t->cache_mask, key);
 		if (e->hash == key)
 			return e;
 	}
