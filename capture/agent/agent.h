@@ -167,6 +167,8 @@ struct walk_list { /* one walk; behind the last frame stands one with slot UINT6
 	uint32_t flags; /* SILT_DB_STACK_* */
 	uint32_t uses_bp; /* not 0: a frame but the outermost is left in another way than by rsp */
 	uint32_t specials; /* frames that read more words than their return address and rbp */
+	uint32_t rules;    /* all frames' rules, ored */
+	uint64_t hash;     /* sum over the frames' return addresses */
 	struct walk_frame *plain_end; /* the first of those, or the outermost frame: before it all are plain */
 };
 
@@ -249,6 +251,8 @@ void thread_many(void);
 /* ---- recording (record.c) ---- */
 /** fp: the hook's own frame (its return address is the caller). addr is the block. */
 void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp);
+/** Its rarer ways: filters, no thread record, a signal handler inside the agent. */
+void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind);
 /** The same for other kinds (numbers of enum silt_kind) and addresses. */
 void agent_record_kind(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind);
 /* Pool blocks may start where a heap block starts: they live in the table under the address with this bit flipped. */

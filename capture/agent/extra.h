@@ -52,7 +52,7 @@
 	EXPORT void name params                                                     \
 	{                                                                           \
 		EXTRA_REAL(name, void, params)                                      \
-		hook_forget(p, FRAME);                                              \
+		hook_forget(p, CALLER);                                              \
 		real args;                                                          \
 	}
 

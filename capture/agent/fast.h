@@ -163,11 +163,10 @@ static ALWAYS_INLINE void live_insert_at(struct live_place at, bool single, uint
 	live_insert(addr, size, context);
 }
 
-/** As live_remove, for those who need not know what it was. */
-static ALWAYS_INLINE void live_remove_fast(uint64_t addr)
+/** Takes the block out in the common way, or finds that there is none near. False: live_remove must be asked. */
+static ALWAYS_INLINE bool live_remove_fast(uint64_t addr)
 {
 	struct live_place at = live_find(addr);
-	uint64_t size;
 
 	if (LIKELY(at.group != NULL)) {
 		uint32_t offset = (addr & 4095) >> 3, match = group_match(at.group, offset);
@@ -178,12 +177,40 @@ static ALWAYS_INLINE void live_remove_fast(uint64_t addr)
 			/* Signed: neither empty, removed nor frozen. */
 			if (LIKELY((int64_t)v > 0x1ff && SILT_DB_ENTRY_SIZE(v) != SILT_DB_SIZE_HUGE) &&
 			    live_cas(place, v, SILT_DB_ENTRY_TOMB))
-				return;
+				return true;
 		}
-	} else if (!at.page || !at.word) {
+		return false;
+	}
+	return !at.page || !at.word;
+}
+
+/** As agent_record, inlined. */
+static ALWAYS_INLINE void record_fast(uint64_t addr, uint64_t size, const uint64_t *fp)
+{
+	uint64_t tp = arch_thread_pointer();
+	struct agent_thread *t = thread_get(tp);
+	struct live_place at = live_find(addr);
+	struct silt_db_cache_entry *e;
+	uint32_t context;
+
+	__builtin_prefetch(at.group, 1);
+	if (UNLIKELY(!t || t->busy || (agent_hot.attention & AGENT_FILTERED) || addr & 7)) {
+		agent_record_slow(addr, size, fp, 0);
 		return;
 	}
-	live_remove(addr, &size);
+	t->busy = 1;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	e = walk_context(t, fp, 0);
+	if (UNLIKELY(!e)) {
+		t->busy = 0;
+		return;
+	}
+	context = e->context;
+	e->alloc_count++;
+	e->alloc_bytes += size;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	t->busy = 0;
+	live_insert_at(at, agent_hot.single_tp == tp, addr, size, context);
 }
 
 #endif

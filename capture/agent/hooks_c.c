@@ -4,7 +4,11 @@
 
 EXPORT void *malloc(size_t size)
 {
-	return hook_record(REAL(malloc)(size), size, FRAME);
+	void *p = REAL(malloc)(size);
+
+	if (LIKELY(p != NULL) && agent_ready())
+		record_fast((uint64_t)p, size, FRAME);
+	return p;
 }
 
 EXPORT void *calloc(size_t n, size_t size)
@@ -13,15 +17,37 @@ EXPORT void *calloc(size_t n, size_t size)
 	return hook_record(REAL(calloc)(n, size), n * size, FRAME);
 }
 
-EXPORT void free(void *p)
+void hook_forget_slow(void *p)
 {
-	hook_forget(p, FRAME);
+	uint64_t size;
+
+	live_remove((uint64_t)p, &size);
+}
+
+static NOINLINE void free_slow(void *p)
+{
+	if (p && agent_ready())
+		hook_forget_slow(p);
 	REAL(free)(p);
+}
+
+/* The common way has no call in it but the last jump, so nothing need be saved. */
+EXPORT LEAF void free(void *p)
+{
+	if (UNLIKELY(!agent_hot.base || CALLER - agent_ranges.ldso_lo < agent_ranges.ldso_size)) {
+		if (agent_hot.base)
+			__atomic_fetch_or(&agent_hot.attention, AGENT_MODULES_CHANGED, __ATOMIC_RELAXED);
+		free_slow(p);
+	} else if (UNLIKELY(!live_remove_fast((uint64_t)p))) {
+		free_slow(p);
+	} else {
+		agent_real.free(p);
+	}
 }
 
 EXPORT void cfree(void *p)
 {
-	hook_forget(p, FRAME);
+	hook_forget(p, CALLER);
 	if (REAL(cfree))
 		agent_real.cfree(p);
 	else
@@ -30,7 +56,7 @@ EXPORT void cfree(void *p)
 
 EXPORT void free_sized(void *p, size_t size)
 {
-	hook_forget(p, FRAME);
+	hook_forget(p, CALLER);
 	if (REAL(free_sized))
 		agent_real.free_sized(p, size);
 	else
@@ -39,7 +65,7 @@ EXPORT void free_sized(void *p, size_t size)
 
 EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size)
 {
-	hook_forget(p, FRAME);
+	hook_forget(p, CALLER);
 	if (REAL(free_aligned_sized))
 		agent_real.free_aligned_sized(p, alignment, size);
 	else

@@ -46,7 +46,7 @@ NEW_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al, const void
 	EXPORT void name params                                                     \
 	{                                                                           \
 		if (REAL(name) && agent_real.operators_allocate)                    \
-			hook_forget(p, FRAME);                                      \
+			hook_forget(p, CALLER);                                      \
 		agent_real.name args;                                               \
 	}
 

@@ -81,6 +81,7 @@ extern struct agent_real agent_real;
 
 /* The function behind a hook, resolved at the first call of any. */
 #define REAL(name) (LIKELY(agent_real.resolved) ? agent_real.name : (agent_resolve(), agent_real.name))
+#define CALLER ((uint64_t)__builtin_return_address(0))
 /* The hook's own frame: [0] the caller's rbp, [1] the return address. The agent is built with frame pointers. */
 #define FRAME ((const uint64_t *)__builtin_frame_address(0))
 
@@ -93,12 +94,14 @@ static ALWAYS_INLINE void *hook_record(void *p, size_t size, const uint64_t *fp)
 }
 
 /** Takes the record out before the real free: another thread may get the address at once. */
-static ALWAYS_INLINE void hook_forget(void *p, const uint64_t *fp)
+void hook_forget_slow(void *p);
+static ALWAYS_INLINE void hook_forget(void *p, uint64_t caller)
 {
 	if (LIKELY(p != NULL) && agent_ready()) {
-		if (UNLIKELY(fp[1] - agent_ranges.ldso_lo < agent_ranges.ldso_size))
+		if (UNLIKELY(caller - agent_ranges.ldso_lo < agent_ranges.ldso_size))
 			__atomic_fetch_or(&agent_hot.attention, AGENT_MODULES_CHANGED, __ATOMIC_RELAXED);
-		live_remove_fast((uint64_t)p);
+		if (UNLIKELY(!live_remove_fast((uint64_t)p)))
+			hook_forget_slow(p);
 	}
 }
 

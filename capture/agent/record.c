@@ -103,8 +103,7 @@ static COLD void insert_special(uint64_t addr, uint64_t size, uint32_t context, 
 		live_insert(addr, size, context);
 }
 
-/* The ways that are not the common one: filters, no thread record, a signal handler inside the agent. */
-static NOINLINE void record_slow(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind)
+NOINLINE void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind)
 {
 	uint64_t count = 1, bytes = size;
 	struct agent_thread *t = thread_get(arch_thread_pointer());
@@ -136,32 +135,10 @@ static NOINLINE void record_slow(uint64_t addr, uint64_t size, const uint64_t *f
 
 void agent_record_kind(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind)
 {
-	record_slow(addr, size, fp, kind);
+	agent_record_slow(addr, size, fp, kind);
 }
 
 void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp)
 {
-	uint64_t tp = arch_thread_pointer();
-	struct agent_thread *t = thread_get(tp);
-	struct live_place at = live_find(addr);
-	struct silt_db_cache_entry *e;
-	uint32_t context;
-
-	__builtin_prefetch(at.group, 1);
-	if (UNLIKELY(!t || t->busy || (agent_hot.attention & AGENT_FILTERED) || addr & 7)) {
-		record_slow(addr, size, fp, 0);
-		return;
-	}
-	t->busy = 1;
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	e = walk_context(t, fp, 0);
-	if (UNLIKELY(!e)) {
-		t->busy = 0;
-		return;
-	}
-	context = e->context;
-	*(volatile uint64_t *)&e->alloc_count += 1; /* two plain instructions; gcc's vector form is longer */
-	*(volatile uint64_t *)&e->alloc_bytes += size;
-	t->busy = 0;
-	live_insert_at(at, agent_hot.single_tp == tp, addr, size, context);
+	record_fast(addr, size, fp);
 }

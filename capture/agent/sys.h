@@ -13,6 +13,8 @@
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define NOINLINE __attribute__((noinline))
 #define COLD __attribute__((noinline, cold))
+/* For hooks that need no frame of their own. */
+#define LEAF __attribute__((optimize("omit-frame-pointer")))
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define EXPORT __attribute__((visibility("default")))
 

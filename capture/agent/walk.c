@@ -46,16 +46,28 @@ static COLD uint64_t hash_rare(const struct walk_list *w)
 	return hash;
 }
 
-static uint64_t walk_hash(const struct walk_list *w)
+static void walk_hash(struct walk_list *w)
 {
 	const uint64_t *key = position_key;
-	uint64_t hash = 0, odd = 0;
+	uint64_t hash = 0;
+	uint32_t rules = 0;
 
 	for (const struct walk_frame *f = w->frame; f < w->end; f++) {
 		hash += f->pc * *key++;
-		odd |= f->rule;
+		rules |= f->rule;
 	}
-	return UNLIKELY(w->specials || odd >> 24) ? hash + hash_rare(w) : hash;
+	w->hash = hash;
+	w->rules = rules;
+}
+
+/* The finished hash of a walk whose frames' sum stands in it. */
+static uint64_t walk_key(const struct walk_list *w, const struct stack_use *use)
+{
+	uint64_t hash = w->hash;
+
+	if (UNLIKELY(w->specials || w->rules >> 24))
+		hash += hash_rare(w);
+	return stack_key(hash, (uint32_t)(w->end - w->frame), w->flags, use);
 }
 
 /* Where frame f saved its caller's rbp. */
@@ -103,6 +115,7 @@ static struct walk_frame *memo_patch(struct walk_memo *m, struct walk_frame *f)
 		f->pc = pc;
 		f->rule = rule;
 	}
+	walk_hash(&m->list);
 	return memo_verify(m, f);
 }
 
@@ -209,8 +222,10 @@ static COLD void unwind_ended(struct walk_list *w, enum step_result r, uint32_t 
 		w->flags |= SILT_DB_STACK_NO_CFI;
 	else if (r == STEP_BROKEN)
 		w->flags |= SILT_DB_STACK_BROKEN;
-	else if (r == STEP_GENERIC)
+	else if (r == STEP_GENERIC) {
 		walk_with_registers(w, depth, fp);
+		walk_hash(w);
+	}
 }
 
 /* Unwinds frame by frame into w, from w->end and s on. join: a frame of the memo, or one with slot UINT64_MAX. Returns the memo's
@@ -222,13 +237,13 @@ static ALWAYS_INLINE struct walk_frame *unwind_from(struct walk_list *w, struct 
 {
 	static struct walk_frame none = { .slot = UINT64_MAX };
 	struct walk_frame *f = w->end, *end = w->frame + depth;
-	uint32_t uses_bp = 0, specials = 0, attempts = 0, until_look = 1, looks = 0;
+	uint32_t uses_bp = 0, specials = 0, attempts = 0, until_look = 1, looks = 0, rules = w->rules, rule;
+	const uint64_t *key = &position_key[f - w->frame];
+	uint64_t hash = w->hash, pc;
 	enum step_result r = STEP_ON;
 
 	for (;;) {
-		uint64_t pc = word_at(s.slot);
-		uint32_t rule;
-
+		pc = word_at(s.slot);
 		/* Once in step with the remembered walk, every frame outward is: so looking at each would be waste. */
 		if (--until_look == 0) {
 			until_look = ++looks < 3 ? 1 : 4;
@@ -241,7 +256,7 @@ static ALWAYS_INLINE struct walk_frame *unwind_from(struct walk_list *w, struct 
 					join = &none;
 			}
 		}
-		if (UNLIKELY(f == end || !pc)) {
+		if (UNLIKELY(f == end)) {
 			if (pc)
 				w->flags |= SILT_DB_STACK_DEPTH;
 			join = NULL;
@@ -255,11 +270,17 @@ static ALWAYS_INLINE struct walk_frame *unwind_from(struct walk_list *w, struct 
 		f->rule = rule;
 		f->bits = with_bp ? s.interrupted : 0; /* WALK_INTERRUPTED is 1 */
 		f++;
+		hash += pc * *key++;
+		rules |= rule;
 		if (with_bp)
 			specials |= s.interrupted;
 		r = step_out(&s, rule, with_bp);
 		if (UNLIKELY(r != STEP_ON)) {
 			join = NULL;
+			if (!pc) { /* some threads and coroutines begin with a return address of 0: the frame before was the last */
+				f--;
+				r = STEP_END;
+			}
 			break;
 		}
 		if (with_bp) {
@@ -268,6 +289,8 @@ static ALWAYS_INLINE struct walk_frame *unwind_from(struct walk_list *w, struct 
 		}
 	}
 	w->end = f;
+	w->hash = hash;
+	w->rules = rules;
 	w->uses_bp = uses_bp;
 	w->specials = specials;
 	*ret_need_bp = r == STEP_NEEDS_BP;
@@ -298,6 +321,8 @@ static COLD void unwind_anew(struct walk_list *w, const uint64_t *fp)
 
 	w->end = w->frame;
 	w->flags = 0;
+	w->hash = 0;
+	w->rules = 0;
 	unwind_with_bp(w, &s, agent_hot.options.max_depth, fp, NULL, &none);
 }
 
@@ -366,10 +391,15 @@ static struct step head_copy(struct walk_list *to, const struct walk_list *from,
 {
 	struct step s = { .bp = fp[0] };
 	struct walk_frame *out = to->frame;
+	const uint64_t *key = position_key;
 
+	to->hash = 0;
+	to->rules = 0;
 	for (const struct walk_frame *f = from->frame; f < until; f++, out++) {
 		*out = *f;
 		out->bits = 0;
+		to->hash += f->pc * *key++;
+		to->rules |= f->rule;
 		if (with_bp) {
 			out->bp = s.bp;
 			if (CFI_RBP_AT(f->rule))
@@ -386,10 +416,16 @@ static struct step head_copy(struct walk_list *to, const struct walk_list *from,
 static void tail_copy(struct walk_list *to, const struct walk_list *from, const struct walk_frame *join)
 {
 	struct walk_frame *out = to->end;
+	const uint64_t *key = &position_key[out - to->frame];
+	uint64_t hash = to->hash;
 
-	for (const struct walk_frame *f = join; f < from->end; f++)
+	for (const struct walk_frame *f = join; f < from->end; f++) {
 		*out++ = *f;
+		hash += f->pc * *key++;
+		to->rules |= f->rule;
+	}
 	to->end = out;
+	to->hash = hash;
 	to->flags = from->flags;
 	to->uses_bp |= from->uses_bp;
 	to->specials |= from->specials;
@@ -457,7 +493,7 @@ static bool memo_rebuild(struct agent_thread *t, const uint64_t *fp, struct walk
 
 static struct silt_db_cache_entry *count(struct agent_thread *t, const struct walk_list *w, const struct stack_use *use)
 {
-	return thread_cache_get(t, stack_key(walk_hash(w), (uint32_t)(w->end - w->frame), w->flags, use), w, use);
+	return thread_cache_get(t, walk_key(w, use), w, use);
 }
 
 static struct stack_use use_now(const struct agent_thread *t, uint32_t kind, uint32_t epoch)
@@ -478,7 +514,7 @@ COLD uint32_t walk_interrupting(struct agent_thread *t, const uint64_t *fp, uint
 	t->nested = 1;
 	agent_lost(SILT_LOST_NESTED);
 	unwind_anew(w, fp);
-	context = stack_intern(stack_key(walk_hash(w), (uint32_t)(w->end - w->frame), w->flags, &use), w, &use);
+	context = stack_intern(walk_key(w, &use), w, &use);
 	t->nested = 0;
 	return context;
 }
