@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /**
- * One face for libdwarf 20210528 (Debian 12, Ubuntu 22.04) and 0.3.0 or newer: the only file that includes its header.
+ * One face for libdwarf 20210528 (Debian 12, Ubuntu 22.04) and 0.3.0 or newer: the only file that includes libdwarf.h.
  *
  * Everything goes through dwarf_object_init_b with sections of our own: the old library crashes or refuses on
  * compressed sections and odd build-ids when it opens files itself, and mixing both ways in one process makes it call
@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <dwarf.h>
 #include <libdwarf.h>
 
 #include "base/types.h"
