@@ -370,7 +370,8 @@ int silt_pool_run(struct silt_symbols *sy, const struct silt_pool_work *work, si
 	for (size_t i = 0; i < count && !r; i++)
 		if (!add_tasks(&p, &work[i]))
 			r = silt_error_set(err, SILT_E_NOMEM, "out of memory while reading symbols");
-	qsort(p.tasks.items, p.tasks.count, sizeof(*p.tasks.items), compare_tasks);
+	if (p.tasks.count)
+		qsort(p.tasks.items, p.tasks.count, sizeof(*p.tasks.items), compare_tasks);
 	while (!r && (p.next < p.tasks.count || p.running)) {
 		while (!r && p.next < p.tasks.count && p.running < p.jobs)
 			r = start_task(&p, &p.tasks.items[p.next++], err);

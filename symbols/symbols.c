@@ -141,7 +141,8 @@ static void compact(struct silt_symbols_module *m)
 {
 	size_t n = 0;
 
-	qsort(m->pending.items, m->pending.count, sizeof(*m->pending.items), compare_u64);
+	if (m->pending.count)
+		qsort(m->pending.items, m->pending.count, sizeof(*m->pending.items), compare_u64);
 	for (size_t i = 0; i < m->pending.count; i++)
 		if (!n || m->pending.items[n - 1] != m->pending.items[i])
 			m->pending.items[n++] = m->pending.items[i];

@@ -312,7 +312,8 @@ static void answer_by_symbols(struct worker *w)
 		w->failed = true;
 		n = 0;
 	}
-	qsort(w->open_ends.items, n, sizeof(*w->open_ends.items), compare_open_ends);
+	if (n)
+		qsort(w->open_ends.items, n, sizeof(*w->open_ends.items), compare_open_ends);
 	for (size_t i = 0; i < n; i++)
 		pcs[i] = w->job->pcs[w->open_ends.items[i].index];
 	if (n) {
