@@ -172,7 +172,10 @@ struct walk_list { /* one walk; behind the last frame stands one with slot UINT6
 	struct walk_frame *plain_end; /* the first of those, or the outermost frame: before it all are plain */
 };
 
-struct walk_memo { /* the thread's last walk */
+struct walk_memo { /* a remembered walk */
+	struct silt_db_cache_entry *last; /* what it was counted in */
+	uint64_t last_use;                /* WALK_USE of that */
+#define WALK_USE(kind, epoch) ((uint64_t)(kind) << 32 | (epoch))
 	struct walk_list list;
 	uint64_t generation;
 	uint64_t bp_top;  /* rbp in the innermost frame */
@@ -188,13 +191,18 @@ enum {
 	WALK_NEEDS_BP = 4,    /* what lies outward of here depends on rbp in this frame */
 };
 
+/* Walks that alternate have a memo each: chosen by where the hook's frame is and who called it. */
+#define WALK_MEMOS 8u
+static ALWAYS_INLINE uint32_t walk_memo_index(const uint64_t *fp)
+{
+	return (uint32_t)((uint64_t)fp >> 4 ^ fp[1] ^ fp[1] >> 4) & (WALK_MEMOS - 1);
+}
+
 struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t busy;   /* inside the agent: a signal handler that gets here takes the nested way */
 	uint32_t nested; /* depth of that */
-	struct silt_db_cache_entry *last; /* of the memo */
-	uint64_t last_use; /* WALK_USE of last */
-#define WALK_USE(kind, epoch) ((uint64_t)(kind) << 32 | (epoch))
-	struct walk_memo memo;
+	struct walk_memo *recent; /* the memo used last */
+	struct walk_memo memo[WALK_MEMOS];
 	struct silt_db_thread *shared;
 	uint32_t index; /* in the thread table + 1 */
 	uint32_t tid;
@@ -209,7 +217,8 @@ struct agent_thread { /* the first cache lines serve the common way */
 };
 
 /** The rest of walk_context: see there. NULL: the caller is the allocator itself, nothing is to be recorded. */
-struct silt_db_cache_entry *walk_changed(struct agent_thread *t, const uint64_t *fp, uint32_t kind, uint32_t epoch);
+struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint32_t kind,
+					 uint32_t epoch);
 /** A signal handler that came while this thread was inside the agent. Returns the context. */
 uint32_t walk_interrupting(struct agent_thread *t, const uint64_t *fp, uint32_t kind);
 /** With all registers, for stacks that hold frames the compact rules cannot express. */

@@ -32,14 +32,16 @@ static ALWAYS_INLINE struct walk_frame *walk_verify_plain(struct walk_frame *f, 
  *  has counted. NULL: nothing is to be recorded. */
 static ALWAYS_INLINE struct silt_db_cache_entry *walk_context(struct agent_thread *t, const uint64_t *fp, uint32_t kind)
 {
-	struct walk_memo *m = &t->memo;
+	struct walk_memo *m = &t->memo[walk_memo_index(fp)];
 	uint32_t epoch = ATOMIC_LOAD(&agent_db()->epoch);
 
 	if (LIKELY(m->list.frame->slot == (uint64_t)&fp[1] && !m->careful && !(agent_hot.attention & AGENT_MODULES_CHANGED) &&
-		   m->generation == agent_hot.module_generation && t->last_use == WALK_USE(kind, epoch)) &&
-	    walk_verify_plain(m->list.frame, m->list.end) == m->list.end)
-		return t->last;
-	return walk_changed(t, fp, kind, epoch);
+		   m->generation == agent_hot.module_generation && m->last_use == WALK_USE(kind, epoch)) &&
+	    walk_verify_plain(m->list.frame, m->list.end) == m->list.end) {
+		t->recent = m;
+		return m->last;
+	}
+	return walk_changed(t, m, fp, kind, epoch);
 }
 
 /* Compare and swap in the live table. single: this is the only thread. */

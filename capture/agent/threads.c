@@ -42,14 +42,16 @@ static struct agent_thread *thread_new(uint64_t tp)
 
 	if (!shared)
 		return NULL;
-	ref = db_alloc(head + 3 * frames * sizeof(struct walk_frame));
+	ref = db_alloc(head + (WALK_MEMOS + 2) * frames * sizeof(struct walk_frame));
 	cache = db_alloc(CACHE_FIRST * sizeof(struct silt_db_cache_entry));
 	if (!ref || !cache)
 		return NULL;
 	t = db_at(ref);
-	t->memo.list.frame = t->memo.list.end = (struct walk_frame *)(void *)((uint8_t *)t + head);
-	t->spare.frame = t->memo.list.frame + frames;
+	t->spare.frame = (struct walk_frame *)(void *)((uint8_t *)t + head);
 	t->nested_list.frame = t->spare.frame + frames;
+	for (uint32_t i = 0; i < WALK_MEMOS; i++)
+		t->memo[i].list.frame = t->memo[i].list.end = t->nested_list.frame + (i + 1) * frames;
+	t->recent = &t->memo[0];
 	t->cache = db_at(cache);
 	t->cache_mask = CACHE_FIRST - 1;
 	t->index = index;

@@ -346,30 +346,35 @@ static bool special_add(struct walk_memo *m, const struct walk_frame *f)
 	return extra_add(m, f->bp - 8 * (uint64_t)CFI_OFF(f->rule)) && extra_add(m, f->bp);
 }
 
-/* Finds out, from the outermost frame inward, where rbp matters, and collects what special frames read. False: the walk
- * cannot be remembered. */
-static COLD bool memo_study(struct walk_memo *m)
+/* Finds out where rbp matters, for the frames inward of `from`, going inward: what an outer frame needs, an inner one saves. */
+static void study_bp(struct walk_list *w, struct walk_frame *from)
+{
+	uint32_t needs = from < w->end ? from->bits & WALK_NEEDS_BP : 0;
+
+	for (struct walk_frame *f = from; f-- > w->frame;) {
+		uint32_t type = CFI_TYPE(f->rule), saves = CFI_RBP_AT(f->rule) ? WALK_CHECK : 0;
+		uint32_t check = needs ? saves : 0;
+
+		needs = type == CFI_T_RBP || type == CFI_T_RBP_DEREF ? WALK_NEEDS_BP : type == CFI_T_RSP && !saves ? needs : 0;
+		f->bits = (f->bits & WALK_INTERRUPTED) | check | needs;
+	}
+}
+
+/* Collects what special frames read. False: the walk cannot be remembered. */
+static COLD bool study_specials(struct walk_memo *m)
 {
 	struct walk_list *w = &m->list;
-	bool outer_needs = false;
 
-	m->extra_count = 0;
-	w->plain_end = w->end - 1;
 	for (struct walk_frame *f = w->end; f-- > w->frame;) {
-		uint32_t type = CFI_TYPE(f->rule), bits = f->bits & WALK_INTERRUPTED;
-		bool plain = type == CFI_T_RSP || type == CFI_T_RBP;
+		uint32_t type = CFI_TYPE(f->rule);
 
 		if (type == CFI_T_GENERIC)
 			return false;
-		if (plain && outer_needs && CFI_RBP_AT(f->rule))
-			bits |= WALK_CHECK;
-		outer_needs = type == CFI_T_RBP || type == CFI_T_RBP_DEREF ||
-			      (type == CFI_T_RSP && outer_needs && !CFI_RBP_AT(f->rule));
-		f->bits = bits | (outer_needs ? WALK_NEEDS_BP : 0);
-		if (bits & WALK_INTERRUPTED)
+		if (f->bits & WALK_INTERRUPTED)
 			w->plain_end = f;
 		if (type == CFI_T_SIGNAL || type == CFI_T_RBP_DEREF) {
 			w->plain_end = f;
+			f->bits &= ~(uint32_t)WALK_CHECK; /* what these read of rbp is among the extras */
 			if (!special_add(m, f))
 				return false;
 		}
@@ -431,58 +436,73 @@ static void tail_copy(struct walk_list *to, const struct walk_list *from, const 
 	to->specials |= from->specials;
 }
 
-/* Walks from the remembered frame `stuck` on (NULL: from the start) into the spare list and makes that the memo. False: it can
- * only be used this once, from t->spare. */
-static bool memo_rebuild(struct agent_thread *t, const uint64_t *fp, struct walk_frame *stuck)
+/* A walk joined from two: is it what unwinding all of it would have given? A cut-off walk is the innermost frames, as many as
+ * allowed, so joining must not change their number. */
+static bool join_fits(const struct walk_list *head, const struct walk_list *from, const struct walk_frame *join, uint32_t depth)
 {
-	struct walk_memo *m = &t->memo;
-	struct walk_list old = m->list, *w = &t->spare;
+	uint64_t total = (uint64_t)(head->end - head->frame) + (uint64_t)(from->end - join);
+
+	return total <= depth && (!(from->flags & SILT_DB_STACK_DEPTH) || total == depth);
+}
+
+/* Walks on from the frame `stuck` of the memo `from` (NULL: from the start) into the spare list, until that memo joins. Returns
+ * where; NULL: went all the way. */
+static struct walk_frame *walk_on(struct agent_thread *t, const struct walk_memo *from, struct walk_frame *stuck, const uint64_t *fp)
+{
+	struct step s, start = { .slot = (uint64_t)&fp[1], .sp = (uint64_t)&fp[2], .bp = fp[0] };
+	struct walk_frame *begin = stuck ? stuck : from->list.frame, *join = NULL;
 	uint32_t depth = agent_hot.options.max_depth;
-	bool remembers = old.end != old.frame && m->generation == agent_hot.module_generation;
-	struct walk_frame *join = NULL;
+	struct walk_list *w = &t->spare;
+	bool need_bp = t->with_bp;
 
-	if (stuck && (stuck > old.plain_end || old.specials))
-		stuck = NULL;
-	if (LIKELY(remembers)) {
-		bool need_bp = t->with_bp;
-		struct step s;
-
-		if (!need_bp) {
-			s = head_copy(w, &old, stuck ? stuck : old.frame, fp, false);
-			if (!stuck)
-				s = (struct step){ .slot = (uint64_t)&fp[1], .sp = (uint64_t)&fp[2] };
-			join = unwind_by_sp(w, &s, depth, fp, m, stuck ? stuck : old.frame, &need_bp);
-			t->with_bp = need_bp;
-		}
-		if (need_bp) {
-			s = head_copy(w, &old, stuck ? stuck : old.frame, fp, true);
-			if (!stuck)
-				s = (struct step){ .slot = (uint64_t)&fp[1], .sp = (uint64_t)&fp[2], .bp = fp[0] };
-			join = unwind_with_bp(w, &s, depth, fp, m, stuck ? stuck : old.frame);
-			if (old.uses_bp)
-				w->uses_bp = 1; /* the head may hold such frames */
-		}
-		if (join) {
-			uint64_t total = (uint64_t)(w->end - w->frame) + (uint64_t)(old.end - join);
-
-			/* A cut-off walk is the innermost frames, as many as allowed: joining must not change their number. */
-			if (UNLIKELY(total > depth || ((old.flags & SILT_DB_STACK_DEPTH) && total != depth)))
-				unwind_anew(w, fp);
-			else
-				tail_copy(w, &old, join);
-		}
-	} else {
-		unwind_anew(w, fp);
+	if (!need_bp) {
+		s = head_copy(w, &from->list, begin, fp, false);
+		join = unwind_by_sp(w, stuck ? &s : &start, depth, fp, from, begin, &need_bp);
+		t->with_bp = need_bp;
 	}
+	if (need_bp) {
+		s = head_copy(w, &from->list, begin, fp, true);
+		join = unwind_with_bp(w, stuck ? &s : &start, depth, fp, from, begin);
+		w->uses_bp |= from->list.uses_bp; /* the head may hold such frames */
+	}
+	if (join && join_fits(w, &from->list, join, depth)) {
+		tail_copy(w, &from->list, join);
+		return join;
+	}
+	if (join)
+		unwind_anew(w, fp);
+	return NULL;
+}
+
+/* Walks into the spare list and makes that the memo m. stuck: m's first frame that does not hold; NULL: nothing of m does. False:
+ * the walk can only be used this once, from t->spare. */
+static bool memo_rebuild(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, struct walk_frame *stuck)
+{
+	const struct walk_memo *from = m;
+	struct walk_list *w = &t->spare, old;
+	struct walk_frame *join = NULL, *studied;
+
+	if (stuck && (stuck < m->list.frame + 2 || stuck > m->list.plain_end || m->list.specials))
+		stuck = NULL;
+	if (!stuck)
+		from = t->recent; /* its outer frames are the likeliest to hold */
+	if (LIKELY(from->list.end != from->list.frame && from->generation == agent_hot.module_generation))
+		join = walk_on(t, from, stuck, fp);
+	else
+		unwind_anew(w, fp);
+	studied = join ? w->end - (from->list.end - join) : w->end; /* the joined frames' bits stand */
 	w->end->slot = UINT64_MAX;
-	m->generation = agent_hot.module_generation;
-	m->bp_top = fp[0];
+	old = m->list;
 	m->list = *w;
 	*w = old;
+	m->generation = agent_hot.module_generation;
+	m->bp_top = fp[0];
 	m->list.plain_end = m->list.end - 1;
 	m->extra_count = 0;
 	m->careful = m->list.uses_bp | m->list.specials;
-	if (LIKELY(!m->careful && m->list.end != m->list.frame) || (m->list.end != m->list.frame && memo_study(m)))
+	if (m->careful)
+		study_bp(&m->list, studied);
+	if (LIKELY(m->list.end != m->list.frame) && (LIKELY(!m->list.specials) || study_specials(m)))
 		return true;
 	old = m->list;
 	m->list = *w;
@@ -533,10 +553,10 @@ static struct walk_frame *memo_compare(const struct walk_memo *m, const uint64_t
 	return memo_verify(m, m->list.frame);
 }
 
-struct silt_db_cache_entry *walk_changed(struct agent_thread *t, const uint64_t *fp, uint32_t kind, uint32_t epoch)
+struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint32_t kind,
+					 uint32_t epoch)
 {
 	struct stack_use use = use_now(t, kind, epoch);
-	struct walk_memo *m = &t->memo;
 	struct walk_frame *stuck;
 	struct silt_db_cache_entry *e;
 
@@ -545,15 +565,18 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, const uint64_t 
 	if (UNLIKELY(agent_hot.attention & AGENT_MODULES_CHANGED))
 		module_refresh();
 	stuck = memo_compare(m, fp);
-	if (stuck == m->list.end && t->last && t->last_use == WALK_USE(kind, epoch))
-		return t->last;
+	if (stuck && stuck == m->list.end && m->last && m->last_use == WALK_USE(kind, epoch)) {
+		t->recent = m;
+		return m->last;
+	}
 	if (stuck && stuck != m->list.end)
 		stuck = memo_patch(m, stuck);
-	if ((stuck && stuck == m->list.end) || memo_rebuild(t, fp, stuck))
+	if ((stuck && stuck == m->list.end) || memo_rebuild(t, m, fp, stuck))
 		e = count(t, &m->list, &use);
 	else
 		e = count(t, &t->spare, &use);
-	t->last = e;
-	t->last_use = WALK_USE(kind, epoch);
+	t->recent = m;
+	m->last = e;
+	m->last_use = WALK_USE(kind, epoch);
 	return e;
 }
