@@ -9,7 +9,7 @@ import os
 import re
 import sys
 
-COLUMNS = 132  # lines aim at 115 (.clang-format); a table row may be wider
+COLUMNS = 140  # lines aim at 115 (.clang-format); a table row may be wider
 TAB = 8
 LINES = 1500  # a file beyond this holds more than one concept
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
@@ -45,9 +45,9 @@ def check_source(path, text):
     if not re.match(r"/[*/]", lines[1] if len(lines) > 1 else ""):
         yield 2, "the second line must begin a comment that says what the file is about"
     for number, line in enumerate(lines, 1):
-        if re.match(r" {4,}[^\s\\]", line):
+        if re.match(r" {8,}[^\s\\]", line):
             yield number, "indented with spaces"
-        if len(line.expandtabs(TAB)) > COLUMNS:
+        if len(line.expandtabs(TAB)) > COLUMNS and "fixtures/" not in path:
             yield number, f"longer than {COLUMNS} columns"
     if path.endswith(".h") and not re.search(r"^#ifndef (\w+)\n#define \1$", text, re.M):
         yield 1, "no include guard"
@@ -90,8 +90,8 @@ SELF_TEST = [  # path, text, number of offences
     ("a.c", "int x;\n", 2),
     ("a.c", GOOD + "int x; \n", 1),
     ("a.c", GOOD + "int x;", 1),
-    ("a.c", GOOD + "    int x;\n", 1),
-    ("a.c", GOOD + "\t" * 17 + "y\n", 1),
+    ("a.c", GOOD + "        int x;\n", 1),
+    ("a.c", GOOD + "\t" * 18 + "y\n", 1),
     ("a.c", GOOD + "/* TO" + "DO: later */\n", 1),
     ("a.h", GOOD + "#ifndef A_H\n#define A_H\n#endif\n", 0),
     ("a.h", GOOD + "int x;\n", 1),
