@@ -39,7 +39,8 @@ start() {
 	local log=$1
 	shift
 	printf '\n$%s > %s 2>&1 &\n' "$(quoted "$@")" "$log"
-	"$@" >"$log" 2>&1 &
+	: >"$log" # at once: what an earlier demo left there is not to be read
+	"$@" >>"$log" 2>&1 &
 	started+=($!)
 }
 
@@ -61,6 +62,15 @@ wait_for() {
 	fail "waited in vain for '$2' in $work_dir/$1 (above)"
 }
 
+# target_pid LOG: the pid that the program printed, which must be a child of the silt run started last.
+target_pid() {
+	local pid
+	pid=$(wait_for "$1" 'pid [0-9]+')
+	pid=${pid#pid }
+	grep -qx "PPid:[[:space:]]*${started[-1]}" "/proc/$pid/status" || fail "process $pid is not the one started here"
+	printf '%s\n' "$pid"
+}
+
 # line_of TEXT: where the leaking statement stands in leaky.cpp.
 line_of() { grep -nF "$1" "$source_dir/leaky.cpp" | cut -d: -f1 | head -n 1; }
 
@@ -72,8 +82,7 @@ leaking_server() {
 		"except one call of silt_mark(), which does nothing outside silt."
 	run g++ -std=c++17 -g -O2 -pthread -I "$build_dir/include" -o leaky "$source_dir/leaky.cpp"
 	start leaky.log silt run -o leaky.silt -- ./leaky 7000
-	pid=$(wait_for leaky.log 'pid [0-9]+')
-	pid=${pid#pid }
+	pid=$(target_pid leaky.log)
 	narrate "It serves. Two captures, two seconds apart, from what could be another terminal:"
 	sleep 2
 	run silt capture "$pid" -o before.silt
@@ -101,8 +110,8 @@ killed_python() {
 	export PYTHONMALLOC=malloc
 	printf '\n$ export PYTHONMALLOC=malloc'
 	start python.log silt run -o python.silt -- python3 "$source_dir/table.py"
-	pid=$(wait_for python.log 'pid [0-9]+')
-	run kill -KILL "${pid#pid }"
+	pid=$(target_pid python.log)
+	run kill -KILL "$pid"
 	wait "${started[-1]}" 2>>python.log || status=$?
 	unset PYTHONMALLOC
 	printf '\n(silt run passes the ending on: status %s)\n' "$status"
