@@ -156,7 +156,7 @@ def kill_run(folder, n):
         t.end()
         time.sleep(dice.random() * 0.01)
     t.run.kill()
-    t.run.communicate()
+    t.run.wait()  # not communicate(): the target holds the pipe too
     if n % 3:
         if not t.lives():
             fail("run %d: the target stands still or is dead: %s" % (n, state(t.pid)))
