@@ -100,13 +100,13 @@ def read_log(path):
             yield words[0], words[1], words[3], words[4:4 + words[2]]
 
 
-def tell(dump, pcs):
+def tell(dump, pcs, names={}):
     """Addresses as module+offset, for a person."""
-    names = {}
-    for index in range(len(dump.stacks)):
-        for address, frame in zip(dump.addresses(index), dump.stacks[index][1]):
-            names[address] = repr(frame)
-    return " ".join(names.get(pc, hex(pc)) for pc in pcs[:40])
+    if dump not in names:
+        names[dump] = {}
+        for index in range(len(dump.stacks)):
+            names[dump].update(zip(dump.addresses(index), dump.stacks[index][1]))
+    return " ".join(repr(names[dump].get(pc, pc)) for pc in pcs[:40])
 
 
 def compare(dump, path, place):

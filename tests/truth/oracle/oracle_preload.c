@@ -264,7 +264,8 @@ static __attribute__((constructor)) void begin(void)
 		next.free = (void (*)(void *))dlsym(RTLD_NEXT, "free");
 	}
 	own_range((void *)begin, skip[0]);
-	own_range(in_front ? (void *)begin : dlsym(RTLD_DEFAULT, "malloc"), skip[1]);
+	/* Not "malloc": in a program that is not position independent that is the program's own table of jumps. */
+	own_range(in_front ? (void *)begin : dlsym(RTLD_DEFAULT, "silt_agent_mark"), skip[1]);
 	if (every)
 		period = strtoull(every, NULL, 10);
 	if (stop)
