@@ -173,8 +173,9 @@ struct walk_list { /* one walk; behind the last frame stands one with slot UINT6
 };
 
 struct walk_memo { /* a remembered walk */
-	struct silt_db_cache_entry *last; /* what it was counted in */
-	uint64_t last_use;                /* WALK_USE of that */
+	struct silt_db_cache_entry *last; /* what it was counted in; another stack's by now, unless it still has last_key */
+	uint64_t last_key;
+	uint64_t last_use; /* WALK_USE of that */
 #define WALK_USE(kind, epoch) ((uint64_t)(kind) << 32 | (epoch))
 	struct walk_list list;
 	uint64_t generation;

@@ -37,7 +37,7 @@ static ALWAYS_INLINE struct silt_db_cache_entry *walk_context(struct agent_threa
 
 	if (LIKELY(m->list.frame->slot == (uint64_t)&fp[1] && !m->careful && !(agent_hot.attention & AGENT_MODULES_CHANGED) &&
 		   m->generation == agent_hot.module_generation && m->last_use == WALK_USE(kind, epoch)) &&
-	    walk_verify_plain(m->list.frame, m->list.end) == m->list.end) {
+	    walk_verify_plain(m->list.frame, m->list.end) == m->list.end && LIKELY(m->last->hash == m->last_key)) {
 		t->recent = m;
 		return m->last;
 	}

@@ -137,6 +137,8 @@ static COLD void cache_grow(struct agent_thread *t)
 		if (e->context)
 			*cache_place(fresh, size - 1, e->hash) = *e;
 	}
+	for (uint32_t i = 0; i < WALK_MEMOS; i++)
+		t->memo[i].last_use = 0; /* they point into the old cache */
 	t->cache = fresh;
 	t->cache_mask = size - 1;
 	t->shared->cache_size = 0; /* between the two the reader sees no cache: all counts are flushed */

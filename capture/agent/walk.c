@@ -565,7 +565,7 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 	if (UNLIKELY(agent_hot.attention & AGENT_MODULES_CHANGED))
 		module_refresh();
 	stuck = memo_compare(m, fp);
-	if (stuck && stuck == m->list.end && m->last && m->last_use == WALK_USE(kind, epoch)) {
+	if (stuck && stuck == m->list.end && m->last_use == WALK_USE(kind, epoch) && m->last->hash == m->last_key) {
 		t->recent = m;
 		return m->last;
 	}
@@ -577,6 +577,7 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 		e = count(t, &t->spare, &use);
 	t->recent = m;
 	m->last = e;
+	m->last_key = e->hash;
 	m->last_use = WALK_USE(kind, epoch);
 	return e;
 }
