@@ -14,7 +14,8 @@ import truth  # noqa: E402
 def lies(lines):
     """Pairs of (what, changed lines) of a ledger's text."""
     body = [i for i, line in enumerate(lines) if line.startswith("B ")]
-    at = body[len(body) // 2]
+    # One from the main thread: its walk ends in the fixture's own _start.
+    at = next(i for i in body[len(body) // 2:] if lines[i].split()[-1].startswith("/proc/self/exe"))
     words = lines[at].split()
 
     def with_line(text):
