@@ -58,7 +58,8 @@ static void tell_state(void)
 		if (getrlimit((enum __rlimit_resource)r, &limit) == 0)
 			printf("limit %d: %llu %llu\n", r, (unsigned long long)limit.rlim_cur,
 			       (unsigned long long)limit.rlim_max);
-	printf("own group: %d, session of the parent: %d\n", getpgrp() == getpid(), getsid(0) == getsid(getppid()));
+	printf("own group: %d, session of the parent: %d\n", getpgrp() == getpid(),
+	       getsid(0) == getsid(getppid()));
 	printf("umask %o, nice %d, errno %d\n", umask(0), getpriority(PRIO_PROCESS, 0), errno);
 	printf("children: %d\n", waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
 }

@@ -36,9 +36,9 @@ static int store(size_t size)
 /* Reads the scratch file both ways; false when the damage went unseen, or the message is not one line. */
 static int damage_is_seen(const char *what, size_t where)
 {
-	struct silt_read_options options = { .flags = SILT_READ_BLOCKS };
+	struct silt_read_options options = {.flags = SILT_READ_BLOCKS};
 	struct silt_snapshot *s = NULL;
-	struct silt_error err = { .code = 0 };
+	struct silt_error err = {.code = 0};
 	int rc = silt_dump_read(scratch, &options, &s, &err);
 
 	if (rc == 0) {
@@ -59,7 +59,7 @@ static int damage_is_seen(const char *what, size_t where)
 
 int main(int argc, char **argv)
 {
-	struct rlimit memory = { 2ul << 30, 2ul << 30 };
+	struct rlimit memory = {2ul << 30, 2ul << 30};
 	int bad = 0;
 	size_t step;
 

@@ -27,7 +27,7 @@ static __attribute__((noinline)) void *deeper(unsigned depth, size_t size)
 
 static void *churn(void *arg)
 {
-	void *kept[KEPT] = { NULL };
+	void *kept[KEPT] = {NULL};
 	uint64_t x = (uint64_t)arg * 88172645463325252ull + 1;
 
 	while (!stop) {
@@ -47,7 +47,7 @@ static void *churn(void *arg)
 int main(int argc, char **argv)
 {
 	pthread_t threads[THREADS];
-	struct timespec time = { .tv_sec = argc > 2 ? atoi(argv[2]) : 10 };
+	struct timespec time = {.tv_sec = argc > 2 ? atoi(argv[2]) : 10};
 	int fd = argc > 1 ? open(argv[1], O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
 
 	if (fd < 0 || ftruncate(fd, 4096) != 0)

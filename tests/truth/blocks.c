@@ -8,8 +8,9 @@
 
 static void print_process(const struct silt_process *p)
 {
-	printf("process pid=%u epoch=%u depth=%u sample=%" PRIu64 " start=%" PRId64 " method=%s ending=%s\n", p->pid,
-	       p->epoch, p->max_depth, p->sample_bytes, p->start_ns, p->method ? p->method : "-", p->ending ? p->ending : "-");
+	printf("process pid=%u epoch=%u depth=%u sample=%" PRIu64 " start=%" PRId64 " method=%s ending=%s\n",
+	       p->pid, p->epoch, p->max_depth, p->sample_bytes, p->start_ns, p->method ? p->method : "-",
+	       p->ending ? p->ending : "-");
 }
 
 static void print_modules(const struct silt_snapshot *s)
@@ -52,14 +53,14 @@ static void print_contexts(const struct silt_snapshot *s)
 		const struct silt_context *c = &s->contexts[i];
 		long tid = c->thread == SILT_NONE ? -1 : (long)s->threads[c->thread].tid;
 
-		printf("context %u %u %u %ld %u %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", i, c->stack, c->epoch,
-		       tid, c->kind, c->live_count, c->live_bytes, c->alloc_count, c->alloc_bytes);
+		printf("context %u %u %u %ld %u %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", i, c->stack,
+		       c->epoch, tid, c->kind, c->live_count, c->live_bytes, c->alloc_count, c->alloc_bytes);
 	}
 }
 
 int main(int argc, char **argv)
 {
-	struct silt_read_options options = { .flags = SILT_READ_BLOCKS };
+	struct silt_read_options options = {.flags = SILT_READ_BLOCKS};
 	struct silt_snapshot *s;
 	struct silt_error err;
 
@@ -81,7 +82,8 @@ int main(int argc, char **argv)
 	print_stacks(s);
 	print_contexts(s);
 	for (uint64_t i = 0; i < s->blocks.count; i++)
-		printf("block 0x%" PRIx64 " %" PRIu64 " %u\n", s->blocks.addr[i], s->blocks.size[i], s->blocks.context[i]);
+		printf("block 0x%" PRIx64 " %" PRIu64 " %u\n", s->blocks.addr[i], s->blocks.size[i],
+		       s->blocks.context[i]);
 	for (uint32_t i = 0; i < s->counter_count; i++)
 		printf("counter %s %" PRIu64 "\n", s->counters[i].name, s->counters[i].value);
 	for (uint32_t i = 0; i < s->mark_count; i++)

@@ -27,7 +27,7 @@
 #define SLOTS (1u << 16)
 #define EXPORT __attribute__((visibility("default")))
 
-struct record { /* oracle.py reads this layout */
+struct record {                   /* oracle.py reads this layout */
 	_Atomic uint64_t address; /* 0: not complete, or freed */
 	uint64_t size;
 	uint32_t depth;
@@ -49,7 +49,7 @@ static struct {
 	void *(*calloc)(size_t, size_t);
 	void *(*realloc)(void *, size_t);
 	void (*free)(void *);
-} next = { __libc_malloc, __libc_calloc, __libc_realloc, __libc_free };
+} next = {__libc_malloc, __libc_calloc, __libc_realloc, __libc_free};
 
 static struct log *records;
 static bool in_front;
@@ -58,7 +58,7 @@ static uint64_t stop_at = UINT64_MAX; /* records after which the process is kill
 static _Atomic int stopping;
 static _Atomic uint64_t allocations;
 static _Atomic(struct record *) table[SLOTS]; /* by address; entries of freed ones are used again */
-static uintptr_t skip[2][2]; /* this library and, behind it, the agent: [lo, hi) */
+static uintptr_t skip[2][2];                  /* this library and, behind it, the agent: [lo, hi) */
 static __thread int busy __attribute__((tls_model("initial-exec")));
 
 static bool skipped(uintptr_t pc)
@@ -231,8 +231,8 @@ EXPORT void *realloc(void *p, size_t size)
 
 static void own_range(void *symbol, uintptr_t range[2])
 {
-	const ElfW(Phdr) *ph;
-	const ElfW(Ehdr) *eh;
+	const ElfW(Phdr) * ph;
+	const ElfW(Ehdr) * eh;
 	Dl_info info;
 
 	if (!dladdr(symbol, &info))
