@@ -284,6 +284,7 @@ static void loop(struct launcher *l)
 		poll(fds, n, poll_timeout(l));
 		if (fds[1].revents && read(l->wake_fd, &drained, sizeof(drained)) < 0)
 			continue;
+		__atomic_store_n(&l->page->beat, (uint32_t)(now_ns() / 1000000000), __ATOMIC_RELAXED);
 		silt_images_scan(&l->images);
 		serve_marks(l);
 		if (fds[2].revents & POLLIN)

@@ -52,9 +52,16 @@ extern struct agent_hot agent_hot;
 /* Ranges fixed at start; not wiped. */
 struct agent_ranges {
 	uint64_t ldso_lo, ldso_size; /* the dynamic loader's mapping */
+	uint64_t own_lo, own_size;   /* the agent's */
 	uint64_t skip_lo, skip_size; /* the allocator's own module, when it is not libc: its inner calls are not the program's */
 };
 extern struct agent_ranges agent_ranges;
+/** Is this caller the allocator's own code, or the agent itself? (An allocator's entry point may only jump to another of its
+ *  names, which is hooked too: then the caller is the first hook.) Its calls are not the program's. */
+static ALWAYS_INLINE bool agent_skips(uint64_t caller)
+{
+	return caller - agent_ranges.skip_lo < agent_ranges.skip_size || caller - agent_ranges.own_lo < agent_ranges.own_size;
+}
 
 /* ---- life (life.c) ---- */
 /** Slow half of agent_ready: sets the agent up at the first call, or anew in a forked child. */

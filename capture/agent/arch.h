@@ -59,14 +59,6 @@ static inline void arch_pause(void)
 	__asm__ volatile("pause");
 }
 
-static inline uint64_t arch_ticks(void)
-{
-	uint32_t lo, hi;
-
-	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
-	return (uint64_t)hi << 32 | lo;
-}
-
 /* Offsets in the ucontext_t that rsp points at when a signal handler has returned to __restore_rt
  * (kernel: arch/x86/include/uapi/asm/sigcontext.h, struct sigcontext behind uc_flags, uc_link, uc_stack). */
 enum { ARCH_UC_RBP = 120, ARCH_UC_RSP = 160, ARCH_UC_RIP = 168 };

@@ -14,7 +14,7 @@
 
 static bool own_caller(const uint64_t *fp)
 {
-	return fp[1] - agent_ranges.skip_lo < agent_ranges.skip_size;
+	return agent_skips(fp[1]);
 }
 
 static ALWAYS_INLINE void *map(void *p, size_t size, int flags, const uint64_t *fp)

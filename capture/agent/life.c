@@ -11,6 +11,8 @@
 #define MADV_WIPEONFORK 18
 #define CLOCK_REALTIME 0
 
+extern const char __ehdr_start[], _end[] __attribute__((visibility("hidden"))); /* the linker's: our own first and last byte */
+
 struct agent_hot agent_hot;
 struct agent_ranges agent_ranges;
 struct agent_real agent_real;
@@ -105,6 +107,8 @@ void agent_resolve(void)
 	agent_real.environ_address = agent_first("environ");
 	if (w.ldso_base)
 		module_range(w.ldso_base, w.ldso_base, &agent_ranges.ldso_lo, &agent_ranges.ldso_size);
+	agent_ranges.own_lo = (uint64_t)__ehdr_start;
+	agent_ranges.own_size = (uint64_t)(_end - __ehdr_start);
 	know_allocator();
 	module_setup(agent_next("_dl_find_object", NULL));
 	ATOMIC_RELEASE(&agent_real.resolved, 1);
@@ -184,7 +188,7 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 	db->used = (sizeof(*db) + 63) & ~63ull;
 	now_realtime(&db->start_ns);
 	if (sys_getrandom(db->session, sizeof(db->session)) != (long)sizeof(db->session)) {
-		db->session[0] = arch_ticks() * RULE_MUL;
+		db->session[0] = (uint64_t)db->start_ns * RULE_MUL;
 		db->session[1] = (uint64_t)db->start_ns ^ db->pid;
 	}
 	str_copy(db->exe, sizeof(db->exe), exe);

@@ -13,9 +13,14 @@
 
 static const uint16_t capacities[AGENT_CHUNK_CLASSES] = { 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512 };
 
-/* A retired chunk rests for at least one period (2^33 ticks, some seconds) before it is used again: a thread that had read
- * the page word before must have left it by then. Four lists take turns, so no list is both filled and drained. */
-#define PERIOD_SHIFT 33
+/* A retired chunk rests for at least one period of some seconds before it is used again: a thread that had read the page word
+ * before must have left it by then. Four lists take turns, so no list is both filled and drained. The time is the launcher's
+ * heartbeat, for in a sandbox neither clock nor time-stamp counter may be read; without a launcher nothing is used again. */
+static uint32_t period(void)
+{
+	return ATOMIC_LOAD(&agent_run->beat) >> 2;
+}
+
 static uint32_t class_for(uint32_t entries)
 {
 	uint32_t c = 0;
@@ -34,7 +39,7 @@ static uint32_t class_of_capacity(uint32_t capacity)
 static void chunk_retire(uint32_t ref, uint32_t class)
 {
 	uint64_t *chunk = db_at(ref);
-	uint64_t *head = &agent_hot.free_chunks[(arch_ticks() >> PERIOD_SHIFT) & 3][class];
+	uint64_t *head = &agent_hot.free_chunks[period() & 3][class];
 	uint64_t old;
 
 	do {
@@ -45,7 +50,7 @@ static void chunk_retire(uint32_t ref, uint32_t class)
 
 static uint32_t chunk_reuse(uint32_t class)
 {
-	uint64_t *head = &agent_hot.free_chunks[((arch_ticks() >> PERIOD_SHIFT) + 2) & 3][class];
+	uint64_t *head = &agent_hot.free_chunks[(period() + 2) & 3][class];
 
 	for (int attempt = 0; attempt < 16; attempt++) {
 		uint64_t old = ATOMIC_ACQUIRE(head);
@@ -83,7 +88,7 @@ static void chunk_put(uint64_t *chunk, uint32_t capacity, uint64_t entry)
 {
 	uint32_t i = home_of(entry, capacity);
 
-	while (chunk[i])
+	for (uint32_t probe = 0; probe < capacity && chunk[i]; probe++)
 		if (++i == capacity)
 			i = 0;
 	chunk[i] = entry;
@@ -114,7 +119,10 @@ static COLD bool chunk_replace(uint64_t *page, uint64_t word, uint32_t extra)
 		__atomic_fetch_or(&old[i], SILT_DB_ENTRY_FROZEN, __ATOMIC_ACQ_REL);
 		live += (old[i] & ~SILT_DB_ENTRY_FROZEN) > SILT_DB_ENTRY_TOMB;
 	}
-	class = class_for(live + extra > 512 ? 512 : live + extra);
+	/* More blocks than a page has places for: only possible when frees were missed. The caller counts it as lost. */
+	if (live + extra > capacities[AGENT_CHUNK_CLASSES - 1])
+		return false;
+	class = class_for(live + extra);
 	if (class + 1 < AGENT_CHUNK_CLASSES && capacities[class] - live < extra + (live >> 3))
 		class++;
 	ref = chunk_new(class);

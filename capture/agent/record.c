@@ -109,7 +109,7 @@ NOINLINE void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp
 	struct agent_thread *t = thread_get(arch_thread_pointer());
 	uint32_t context;
 
-	if (size < agent_hot.options.min_size || fp[1] - agent_ranges.skip_lo < agent_ranges.skip_size)
+	if (size < agent_hot.options.min_size || agent_skips(fp[1]))
 		return;
 	if (agent_hot.options.sample_bytes && t && !t->busy && !sample_take(t, size, &count, &bytes))
 		return;

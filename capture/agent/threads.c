@@ -56,7 +56,7 @@ static struct agent_thread *thread_new(uint64_t tp)
 	t->cache_mask = CACHE_FIRST - 1;
 	t->index = index;
 	t->tid = agent_no_syscalls ? 0 : (uint32_t)sys_gettid();
-	t->random = tp * RULE_MUL ^ arch_ticks();
+	t->random = tp * RULE_MUL ^ agent_db()->session[0];
 	t->shared = shared;
 	shared->thread_pointer = tp;
 	shared->tid = t->tid;

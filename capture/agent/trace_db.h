@@ -90,7 +90,7 @@ struct silt_db_run {
 	uint32_t untracked;     /* atomic: processes that found no slot or could not map one */
 	uint32_t next_slot;     /* hint where to look for a free one */
 	uint32_t mark_next;     /* atomic: marks ever asked for; index modulo SILT_DB_RUN_MARKS */
-	uint32_t reserved;
+	uint32_t beat;          /* launcher: counts up about once a second; agents may be without a clock (seccomp) */
 	struct silt_db_slot_entry slots[SILT_DB_SLOTS];
 	struct silt_db_mark marks[SILT_DB_RUN_MARKS];
 };

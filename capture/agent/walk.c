@@ -560,7 +560,7 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 	struct walk_frame *stuck;
 	struct silt_db_cache_entry *e;
 
-	if (UNLIKELY(fp[1] - agent_ranges.skip_lo < agent_ranges.skip_size))
+	if (UNLIKELY(agent_skips(fp[1])))
 		return NULL;
 	if (UNLIKELY(agent_hot.attention & AGENT_MODULES_CHANGED))
 		module_refresh();
