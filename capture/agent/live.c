@@ -2,7 +2,8 @@
 /*
  * The live table: address -> (context, size) in eight bytes a block. Heap addresses are found through a two-level
  * directory by page; each page of heap has a small chunk of entries, as many as the page has blocks, in the order of
- * their offsets, grouped by cache line, so neighbours in the heap are neighbours here: one line serves several allocations. Dense where the heap is dense, one word where a page holds one block.
+ * their offsets, grouped by cache line, so neighbours in the heap are neighbours here: one line serves several
+ * allocations. Dense where the heap is dense, one word where a page holds one block.
  *
  * Every change is one compare-and-swap on one word. A full chunk is replaced: each of its words gets the frozen bit,
  * whoever meets it builds the same larger copy and tries to swing the page word; so nobody waits for anybody, and a signal

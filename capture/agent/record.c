@@ -76,15 +76,6 @@ static COLD bool sample_take(struct agent_thread *t, uint64_t size, uint64_t *re
 	return true;
 }
 
-static COLD uint32_t record_without_thread(uint64_t size)
-{
-	struct silt_db_context *c = stack_context(SILT_DB_CONTEXT_OVERFLOW);
-
-	ATOMIC_ADD(&c->alloc_count, 1);
-	ATOMIC_ADD(&c->alloc_bytes, size);
-	return SILT_DB_CONTEXT_OVERFLOW;
-}
-
 static COLD void record_shared(uint32_t context, uint64_t count, uint64_t bytes)
 {
 	struct silt_db_context *c = stack_context(context);
@@ -105,7 +96,7 @@ static COLD void insert_special(uint64_t addr, uint64_t size, uint32_t context, 
 
 NOINLINE void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind)
 {
-	uint64_t count = 1, bytes = size;
+	uint64_t count = agent_hot.options.sample_bytes ? 256 : 1, bytes = size; /* sampled counts are in 1/256 */
 	struct agent_thread *t = thread_get(arch_thread_pointer());
 	uint32_t context;
 
@@ -114,7 +105,8 @@ NOINLINE void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp
 	if (agent_hot.options.sample_bytes && t && !t->busy && !sample_take(t, size, &count, &bytes))
 		return;
 	if (!t) {
-		context = record_without_thread(bytes);
+		context = SILT_DB_CONTEXT_OVERFLOW;
+		record_shared(context, count, bytes);
 	} else if (t->busy) {
 		context = walk_interrupting(t, fp, kind);
 		record_shared(context, count, bytes);

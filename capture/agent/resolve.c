@@ -113,10 +113,14 @@ static const Elf64_Sym *find_gnu(const struct tables *t, const char *name, bool 
 	const uint32_t *h = t->gnu_hash, *buckets, *chains;
 	uint32_t nbuckets = h[0], first = h[1], bloom_size = h[2], shift = h[3], hash = 5381, i;
 	const uint64_t *bloom = (const void *)(h + 4);
+	uint64_t word;
 
 	for (const unsigned char *p = (const unsigned char *)name; *p; p++)
 		hash = hash * 33 + *p;
-	if (!nbuckets || !(bloom[hash / 64 & (bloom_size - 1)] >> (hash & 63) & bloom[hash / 64 & (bloom_size - 1)] >> (hash >> shift & 63) & 1))
+	if (!nbuckets || !bloom_size)
+		return NULL;
+	word = bloom[hash / 64 & (bloom_size - 1)];
+	if (!(word >> (hash & 63) & word >> (hash >> shift & 63) & 1))
 		return NULL;
 	buckets = (const void *)(bloom + bloom_size);
 	chains = buckets + nbuckets;
