@@ -165,7 +165,7 @@ struct walk_frame { /* frames are kept innermost first */
 	uint64_t pc;
 	uint64_t bp; /* rbp in the frame */
 	uint32_t rule;
-	uint32_t bits; /* WALK_* */
+	uint32_t bits; /* WALK_*, and from WALK_NODE_SHIFT on the frame's node in the database, where nodes_from says so */
 };
 
 struct walk_list { /* one walk; behind the last frame stands one with slot UINT64_MAX */
@@ -176,7 +176,8 @@ struct walk_list { /* one walk; behind the last frame stands one with slot UINT6
 	uint32_t specials; /* frames that read more words than their return address and rbp */
 	uint32_t rules;    /* all frames' rules, ored */
 	uint64_t hash;     /* sum over the frames' return addresses */
-	struct walk_frame *plain_end; /* the first of those, or the outermost frame: before it all are plain */
+	struct walk_frame *nodes_from; /* from here outward the frames' nodes are known */
+	struct walk_frame *plain_end;  /* the first of those, or the outermost frame: before it all are plain */
 };
 
 struct walk_memo { /* a remembered walk */
@@ -197,6 +198,8 @@ enum {
 	WALK_INTERRUPTED = 1, /* pc is exact */
 	WALK_CHECK = 2,       /* the saved rbp word matters to an outer frame */
 	WALK_NEEDS_BP = 4,    /* what lies outward of here depends on rbp in this frame */
+	WALK_BITS = 7,
+	WALK_NODE_SHIFT = 3,
 };
 
 /* Walks that alternate have a memo each: chosen by where the hook's frame is and who called it. */
@@ -245,8 +248,8 @@ struct stack_use {
 };
 /** Final hash of a walk: sum over its frames, count, and what else tells contexts apart. */
 uint64_t stack_key(uint64_t sum, uint32_t n, uint32_t flags, const struct stack_use *use);
-/** Finds or makes the context. Never 0: SILT_DB_CONTEXT_OVERFLOW when there is no room. */
-uint32_t stack_intern(uint64_t key, const struct walk_list *w, const struct stack_use *use);
+/** Finds or makes the context; notes the frames' nodes in w. Never 0: SILT_DB_CONTEXT_OVERFLOW when there is no room. */
+uint32_t stack_intern(uint64_t key, struct walk_list *w, const struct stack_use *use);
 struct silt_db_context *stack_context(uint32_t index);
 bool stack_setup(void);
 
@@ -260,7 +263,7 @@ static ALWAYS_INLINE struct agent_thread *thread_get(uint64_t tp)
 	return LIKELY(s->tp == tp) ? s->thread : thread_find_slow(tp);
 }
 /** The thread's cache entry for key, filled from the shared table when new. */
-struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, const struct walk_list *w,
+struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, struct walk_list *w,
 					     const struct stack_use *use);
 /** From now on more than one thread may run. */
 void thread_many(void);

@@ -1,19 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Interning of stacks and contexts in the shared tables. Only stacks that are new to a thread get here. Both tables are
- * found through hash levels: level k has 4096 << k places, a new entry goes to the newest level, a search looks through
+ * found through hash levels: level k has 4096 << 2k places, a new entry goes to the newest level, a search looks through
  * all of them, newest first. So memory grows with the contents, nothing is ever rehashed, and a reader never waits.
  * Two threads that enter the same stack at once may both succeed: the reader of the database merges equal stacks.
  */
 #include "capture/agent/agent.h"
 
 #define LEVEL_FIRST 4096u
-#define LEVELS 16u
+#define LEVELS 10u
+#define LEVEL_SIZE(k) (LEVEL_FIRST << 2 * (k))
 #define PROBES 16u
 
 struct hash_levels {
 	uint32_t ref[LEVELS];
 };
+
+/* A place holds a number and, above it, the first bits of its hash: what does not fit need not be fetched to be told apart. */
+#define NODE_BITS 26
+#define CONTEXT_BITS 24
+#define TAGGED(id, hash, bits) ((id) | (uint32_t)((hash) >> 32) >> (bits) << (bits))
+#define TAG_FITS(entry, hash, bits) (((entry) ^ (uint32_t)((hash) >> 32)) >> (bits) == 0)
+#define ID_OF(entry, bits) ((entry) & ((1u << (bits)) - 1))
 
 static struct hash_levels *node_levels(void)
 {
@@ -86,22 +94,21 @@ struct silt_db_context *stack_context(uint32_t i)
 }
 
 /* Puts id into the newest level that has a place for it; makes the next one when it is crowded. */
-static bool level_put(struct hash_levels *h, uint32_t *count, uint64_t hash, uint32_t id)
+static bool level_put(struct hash_levels *h, uint32_t *count, uint64_t hash, uint32_t entry)
 {
 	for (uint32_t k = ATOMIC_LOAD(count); k <= LEVELS; k++) {
-		uint32_t size = LEVEL_FIRST << (k - 1), *table;
+		uint32_t size, *table;
 
-		if (k == 0)
-			size = 0;
-		if (size) {
+		if (k) {
+			size = LEVEL_SIZE(k - 1);
 			table = db_at(h->ref[k - 1]);
 			for (uint32_t i = 0; i < PROBES; i++)
-				if (atomic_cas32(&table[(hash + i) & (size - 1)], 0, id))
+				if (atomic_cas32(&table[(hash + i) & (size - 1)], 0, entry))
 					return true;
 		}
 		if (k == LEVELS)
 			return false;
-		size = LEVEL_FIRST << k;
+		size = LEVEL_SIZE(k);
 		if (!ATOMIC_LOAD(&h->ref[k])) {
 			uint32_t ref = meta_take((uint64_t)size * 4) ? db_alloc((uint64_t)size * 4) : 0;
 
@@ -120,14 +127,14 @@ static uint32_t node_find(uint64_t hash, uint64_t pcword, uint32_t parent)
 
 	for (uint32_t k = ATOMIC_ACQUIRE(&agent_hot.node_levels); k-- > 0;) {
 		const uint32_t *table = db_at(h->ref[k]);
-		uint32_t size = LEVEL_FIRST << k;
+		uint32_t size = LEVEL_SIZE(k);
 
 		for (uint32_t i = 0; i < PROBES; i++) {
-			uint32_t id = ATOMIC_ACQUIRE(&table[(hash + i) & (size - 1)]);
+			uint32_t entry = ATOMIC_ACQUIRE(&table[(hash + i) & (size - 1)]), id = ID_OF(entry, NODE_BITS);
 
-			if (!id)
+			if (!entry)
 				break;
-			if (node_at(id)->pcword == pcword && node_at(id)->parent == parent)
+			if (TAG_FITS(entry, hash, NODE_BITS) && node_at(id)->pcword == pcword && node_at(id)->parent == parent)
 				return id;
 		}
 	}
@@ -152,7 +159,7 @@ static uint32_t node_intern(uint64_t pcword, uint32_t parent)
 		return 0;
 	seg[id % SILT_DB_NODE_SEG].pcword = pcword;
 	seg[id % SILT_DB_NODE_SEG].parent = parent;
-	if (!level_put(node_levels(), &agent_hot.node_levels, hash, id))
+	if (!level_put(node_levels(), &agent_hot.node_levels, hash, TAGGED(id, hash, NODE_BITS)))
 		return 0;
 	return id;
 }
@@ -163,14 +170,14 @@ static uint32_t context_find(uint64_t key)
 
 	for (uint32_t k = ATOMIC_ACQUIRE(&agent_hot.context_levels); k-- > 0;) {
 		const uint32_t *table = db_at(h->ref[k]);
-		uint32_t size = LEVEL_FIRST << k;
+		uint32_t size = LEVEL_SIZE(k);
 
 		for (uint32_t i = 0; i < PROBES; i++) {
-			uint32_t id = ATOMIC_ACQUIRE(&table[(key + i) & (size - 1)]);
+			uint32_t entry = ATOMIC_ACQUIRE(&table[(key + i) & (size - 1)]), id = ID_OF(entry, CONTEXT_BITS);
 
-			if (!id)
+			if (!entry)
 				break;
-			if (stack_context(id)->hash == key)
+			if (TAG_FITS(entry, key, CONTEXT_BITS) && stack_context(id)->hash == key)
 				return id;
 		}
 	}
@@ -196,20 +203,25 @@ static uint32_t context_new(uint64_t key, uint32_t node, uint32_t flags, const s
 	seg->thread = use->thread;
 	ATOMIC_RELEASE(&seg->hash, key);
 	/* Not finding it again only means a second context with the same stack. */
-	level_put(context_levels(), &agent_hot.context_levels, key, id);
+	level_put(context_levels(), &agent_hot.context_levels, key, TAGGED(id, key, CONTEXT_BITS));
 	return id;
 }
 
-uint32_t stack_intern(uint64_t key, const struct walk_list *w, const struct stack_use *use)
+uint32_t stack_intern(uint64_t key, struct walk_list *w, const struct stack_use *use)
 {
 	uint32_t id = context_find(key), node = 0;
 
 	if (id)
 		return id;
-	for (const struct walk_frame *f = w->end; f-- > w->frame;) {
+	/* The outer frames are mostly those of a stack that was entered before. */
+	if (w->nodes_from < w->end)
+		node = w->nodes_from->bits >> WALK_NODE_SHIFT;
+	for (struct walk_frame *f = w->nodes_from; f-- > w->frame;) {
 		node = node_intern(walk_pcword(f->pc, f->rule, f->bits & WALK_INTERRUPTED), node);
 		if (!node)
 			goto full;
+		f->bits = (f->bits & WALK_BITS) | node << WALK_NODE_SHIFT;
+		w->nodes_from = f;
 	}
 	id = context_new(key, node, w->flags, use);
 	if (id)

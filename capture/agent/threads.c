@@ -7,7 +7,7 @@
 #include "capture/agent/agent.h"
 
 #define CACHE_FIRST 64u
-#define CACHE_MAX 65536u
+#define CACHE_MAX 131072u
 
 void thread_many(void)
 {
@@ -146,7 +146,7 @@ static COLD void cache_grow(struct agent_thread *t)
 	ATOMIC_RELEASE(&t->shared->cache_size, size);
 }
 
-struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, const struct walk_list *w,
+struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, struct walk_list *w,
 					     const struct stack_use *use)
 {
 	struct silt_db_cache_entry *e = cache_place(t->cache, t->cache_mask, key);

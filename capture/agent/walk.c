@@ -104,6 +104,7 @@ static bool extras_hold(const struct walk_memo *m)
 static struct walk_frame *memo_patch(struct walk_memo *m, struct walk_frame *f)
 {
 	const struct walk_frame *stop = m->list.plain_end;
+	struct walk_frame *behind = m->list.frame; /* behind the outermost frame that changed */
 	bool check = m->list.uses_bp != 0;
 
 	for (; f < stop; f++) {
@@ -111,10 +112,15 @@ static struct walk_frame *memo_patch(struct walk_memo *m, struct walk_frame *f)
 		uint32_t rule = rule_get(pc);
 
 		if (UNLIKELY((rule ^ f->rule) << 8) || (check && (f->bits & WALK_CHECK) && word_at(saved_bp_at(f)) != f[1].bp))
-			return f;
+			break;
+		behind = pc != f->pc ? f + 1 : behind;
 		f->pc = pc;
 		f->rule = rule;
 	}
+	if (m->list.nodes_from < behind)
+		m->list.nodes_from = behind;
+	if (f < stop)
+		return f;
 	walk_hash(&m->list);
 	return memo_verify(m, f);
 }
@@ -225,6 +231,7 @@ static COLD void unwind_ended(struct walk_list *w, enum step_result r, uint32_t 
 	else if (r == STEP_GENERIC) {
 		walk_with_registers(w, depth, fp);
 		walk_hash(w);
+		w->nodes_from = w->end;
 	}
 }
 
@@ -289,6 +296,7 @@ static ALWAYS_INLINE struct walk_frame *unwind_from(struct walk_list *w, struct 
 		}
 	}
 	w->end = f;
+	w->nodes_from = f;
 	w->hash = hash;
 	w->rules = rules;
 	w->uses_bp = uses_bp;
@@ -356,7 +364,7 @@ static void study_bp(struct walk_list *w, struct walk_frame *from)
 		uint32_t check = needs ? saves : 0;
 
 		needs = type == CFI_T_RBP || type == CFI_T_RBP_DEREF ? WALK_NEEDS_BP : type == CFI_T_RSP && !saves ? needs : 0;
-		f->bits = (f->bits & WALK_INTERRUPTED) | check | needs;
+		f->bits = (f->bits & ~(uint32_t)(WALK_CHECK | WALK_NEEDS_BP)) | check | needs;
 	}
 }
 
@@ -424,6 +432,7 @@ static void tail_copy(struct walk_list *to, const struct walk_list *from, const 
 	const uint64_t *key = &position_key[out - to->frame];
 	uint64_t hash = to->hash;
 
+	to->nodes_from = out + (from->nodes_from > join ? from->nodes_from - join : 0);
 	for (const struct walk_frame *f = join; f < from->end; f++) {
 		*out++ = *f;
 		hash += f->pc * *key++;
@@ -511,7 +520,7 @@ static bool memo_rebuild(struct agent_thread *t, struct walk_memo *m, const uint
 	return false;
 }
 
-static struct silt_db_cache_entry *count(struct agent_thread *t, const struct walk_list *w, const struct stack_use *use)
+static struct silt_db_cache_entry *count(struct agent_thread *t, struct walk_list *w, const struct stack_use *use)
 {
 	return thread_cache_get(t, walk_key(w, use), w, use);
 }
