@@ -345,9 +345,9 @@ static bool start_forked(void)
 {
 	uint32_t slot;
 
-	if (agent_run->options.flags & SILT_DB_NO_FOLLOW || agent_no_syscalls)
+	if (agent_run->options.flags & SILT_DB_NO_FOLLOW)
 		return false;
-	slot = claim_slot();
+	slot = agent_no_syscalls ? SILT_DB_SLOTS : claim_slot(); /* a sandbox may kill for the calls a slot needs */
 	if (slot < SILT_DB_SLOTS && slot_begin(slot, -1, true)) {
 		parent_drop();
 		return true;

@@ -76,6 +76,8 @@ static bool window_grow(struct silt_db *db, uint64_t need)
 
 		if (mapped >= need)
 			return true;
+		if (agent_no_syscalls) /* a filter may kill for mremap: what was reserved before it must do */
+			return false;
 		while (next < need)
 			next += step;
 		if (next > SILT_DB_SLOT_SIZE)
