@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Which process images hold which slot of the trace database, and when they are over. */
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +58,7 @@ static bool has_ended(const struct silt_image *i)
 }
 
 /* An image that ran another program by exec is over, and its successor is what the user wants to see. */
-static void drop_predecessors(struct silt_images *im, uint32_t slot)
+static bool drop_predecessors(struct silt_images *im, uint32_t slot)
 {
 	for (uint32_t i = 0; i < SILT_DB_SLOTS; i++) {
 		struct silt_image *old = &im->slots[i];
@@ -68,9 +69,16 @@ static void drop_predecessors(struct silt_images *im, uint32_t slot)
 			im->ended(im->data, i);
 			continue;
 		}
+		/* Slots are met in order of their numbers, not of their claims: this one may be the predecessor. */
+		if (old->serial > im->slots[slot].serial) {
+			silt_images_forget(im, slot);
+			silt_run_recycle(im->run, slot, NULL);
+			return false;
+		}
 		silt_images_forget(im, i);
 		silt_run_recycle(im->run, i, NULL);
 	}
+	return true;
 }
 
 static int64_t slot_start(const struct silt_images *im, uint32_t slot)
@@ -87,14 +95,16 @@ static int64_t slot_start(const struct silt_images *im, uint32_t slot)
 static void register_image(struct silt_images *im, uint32_t slot, pid_t pid)
 {
 	struct silt_image *i = &im->slots[slot];
+	bool gone;
 
 	i->used = true;
 	i->pid = pid;
 	i->start_ns = slot_start(im, slot);
+	i->serial = silt_run_page(im->run)->slots[slot].serial;
 	/* The main program is our child: waitpid tells of its end, and how it ended. */
 	i->pidfd = pid == im->main_pid ? -1 : (int)syscall(SYS_pidfd_open, pid, 0);
-	drop_predecessors(im, slot);
-	if (pid != im->main_pid && i->pidfd < 0)
+	gone = i->pidfd < 0 && errno == ESRCH;
+	if (drop_predecessors(im, slot) && pid != im->main_pid && gone)
 		im->ended(im->data, slot); /* it was gone before we came */
 }
 

@@ -89,6 +89,7 @@ struct silt_image {
 	pid_t pid;
 	int pidfd; /* -1: the main program, or none could be had */
 	int64_t start_ns;
+	uint64_t serial; /* of the claim: higher is later */
 };
 
 struct silt_images {

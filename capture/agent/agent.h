@@ -27,6 +27,7 @@ struct agent_tp_slot {
 
 enum {
 	AGENT_FILTERED = 1,        /* sampling or a minimum size is set */
+	AGENT_BY_THREAD = 4,       /* contexts carry the thread: is this still the one we know? */
 	AGENT_MODULES_CHANGED = 2, /* ld.so freed something: look at the module list again */
 };
 
@@ -40,6 +41,8 @@ struct agent_hot {
 	uint32_t attention; /* AGENT_*: the common way must not be taken blindly */
 	uint64_t module_generation; /* counts unloads: older walks are void */
 	uint32_t module_lock;
+	uint32_t births; /* threads started so far */
+	uint64_t alone; /* random state for samples taken outside any thread's */
 	struct silt_db_options options;
 	uint64_t free_chunks[4][AGENT_CHUNK_CLASSES]; /* Treiber stacks: tag << 32 | ref */
 	uint32_t side_high; /* side table: dense entries in use lie below */
@@ -218,6 +221,7 @@ struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t index; /* in the thread table + 1 */
 	uint32_t tid;
 	uint32_t evictions;
+	uint32_t birth; /* agent_hot.births when tid was last looked at */
 	uint32_t with_bp; /* walks of this thread met frames that need rbp */
 	struct silt_db_cache_entry *cache;
 	uint32_t cache_mask;
@@ -265,6 +269,8 @@ static ALWAYS_INLINE struct agent_thread *thread_get(uint64_t tp)
 /** The thread's cache entry for key, filled from the shared table when new. */
 struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, struct walk_list *w,
 					     const struct stack_use *use);
+/** For --threads: has another thread taken this thread pointer over? Then it gets an entry of its own. */
+void thread_identify(struct agent_thread *t);
 /** From now on more than one thread may run. */
 void thread_many(void);
 

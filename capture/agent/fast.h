@@ -52,7 +52,11 @@ static ALWAYS_INLINE bool live_cas_as(bool single, uint64_t *p, uint64_t expecte
 
 static ALWAYS_INLINE bool live_cas(uint64_t *p, uint64_t expected, uint64_t desired)
 {
-	return live_cas_as(agent_hot.single_tp == arch_thread_pointer(), p, expected, desired);
+	uint64_t single = agent_hot.single_tp;
+
+	if (UNLIKELY(single && single != arch_thread_pointer()))
+		thread_many(); /* a thread nobody told us of */
+	return live_cas_as(agent_hot.single_tp != 0, p, expected, desired);
 }
 
 static ALWAYS_INLINE uint64_t *live_chunk(uint64_t word)
@@ -196,7 +200,7 @@ static ALWAYS_INLINE void record_fast(uint64_t addr, uint64_t size, const uint64
 	uint32_t context;
 
 	__builtin_prefetch(at.group, 1);
-	if (UNLIKELY(!t || t->busy || (agent_hot.attention & AGENT_FILTERED) || addr & 7)) {
+	if (UNLIKELY(!t || t->busy || (agent_hot.attention & (AGENT_FILTERED | AGENT_BY_THREAD)) || addr & 0xffff800000000007ull)) {
 		agent_record_slow(addr, size, fp, 0);
 		return;
 	}

@@ -9,6 +9,11 @@
  */
 #include "capture/agent/real.h"
 
+/* libstdc++ may have come with a dlopen, long after the start. */
+#define LATE(name)                                                                  \
+	if (UNLIKELY(!REAL(name)))                                                  \
+		agent_real.name = (__typeof__(agent_real.name))agent_next(#name, NULL);
+
 #define NOTHROW ((const void *)"")
 
 #define NEW_HOOKS(name, nothrow, params, args, nothrow_args)                        \
@@ -16,7 +21,8 @@
 	{                                                                           \
 		void *p = NULL;                                                     \
                                                                                     \
-		if (!REAL(name) || !agent_real.operators_allocate)                  \
+		LATE(name)                                                          \
+		if (!agent_real.operators_allocate)                                 \
 			return agent_real.name args;                                \
 		if (agent_real.nothrow)                                             \
 			p = agent_real.nothrow nothrow_args;                        \
@@ -28,7 +34,8 @@
 #define NEW_NOTHROW(name, params, args)                                             \
 	EXPORT void *name params                                                    \
 	{                                                                           \
-		if (!REAL(name) || !agent_real.operators_allocate)                  \
+		LATE(name)                                                          \
+		if (!agent_real.operators_allocate)                                 \
 			return agent_real.name args;                                \
 		return hook_record(agent_real.name args, n, FRAME);                 \
 	}
@@ -45,7 +52,8 @@ NEW_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al, const void
 #define DELETE_HOOK(name, params, args)                                             \
 	EXPORT void name params                                                     \
 	{                                                                           \
-		if (REAL(name) && agent_real.operators_allocate)                    \
+		LATE(name)                                                          \
+		if (agent_real.operators_allocate)                                  \
 			hook_forget(p, CALLER);                                      \
 		agent_real.name args;                                               \
 	}

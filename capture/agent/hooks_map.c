@@ -63,10 +63,15 @@ EXPORT void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...)
 	p = REAL(mremap)(old, old_size, new_size, flags, target);
 	if (!context)
 		return p;
-	if (p == FAILED)
+	if (p == FAILED) {
 		side_insert((uint64_t)old, size, context, true);
-	else
-		agent_record_kind((uint64_t)p, (new_size + 4095) & ~(size_t)4095, fp, KIND_MMAP);
+		return p;
+	}
+	if (size > old_size) /* only the front part moved */
+		side_insert((uint64_t)old + old_size, size - old_size, context, true);
+	if (flags & 2 /* MREMAP_FIXED: what was there is gone */)
+		side_cut((uint64_t)p, (uint64_t)p + new_size);
+	agent_record_kind((uint64_t)p, (new_size + 4095) & ~(size_t)4095, fp, KIND_MMAP);
 	return p;
 }
 

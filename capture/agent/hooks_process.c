@@ -5,19 +5,24 @@
 #include <stdarg.h>
 
 #define PR_SET_SECCOMP 22
-#define EXEC_ARGS_MAX 4096
+
+static void thread_born(void)
+{
+	thread_many();
+	ATOMIC_ADD(&agent_hot.births, 1);
+}
 
 EXPORT int pthread_create(void *thread, const void *attr, void *start, void *arg)
 {
 	if (agent_ready())
-		thread_many();
+		thread_born();
 	return REAL(pthread_create)(thread, attr, start, arg);
 }
 
 EXPORT int thrd_create(void *thread, void *start, void *arg)
 {
 	if (agent_ready())
-		thread_many();
+		thread_born();
 	return REAL(thrd_create)(thread, start, arg);
 }
 
@@ -39,22 +44,20 @@ EXPORT int prctl(int option, ...)
 	for (int i = 0; i < 4; i++)
 		a[i] = va_arg(ap, unsigned long);
 	va_end(ap);
-	if (option == PR_SET_SECCOMP)
+	if (option == PR_SET_SECCOMP && (a[0] == 1 || (a[0] == 2 && a[1]))) /* not a mere question whether it could be done */
 		agent_before_seccomp();
 	return REAL(prctl)(option, a[0], a[1], a[2], a[3]);
 }
 
 /* ---- exec: put the agent back into the environment ---- */
 
-#define ENV_SMALL 1024
-
+/* The program's environment with the agent's two entries. Its room is on the hook's own stack, no more than is needed: crash
+ * handlers call exec on alternate stacks of a few kilobytes. */
 struct exec_env {
 	char **envp;
-	char *preload;
-	size_t mapped;
-	char *small[ENV_SMALL];
-	char text[2048];
+	size_t mapped; /* bytes, when it was too much for a stack */
 };
+#define ROOM_ON_STACK 16384
 
 static size_t env_count(char *const *envp)
 {
@@ -63,6 +66,25 @@ static size_t env_count(char *const *envp)
 	while (envp && envp[n])
 		n++;
 	return n;
+}
+
+static const char *env_preload(char *const *envp)
+{
+	for (; envp && *envp; envp++)
+		if (str_prefix(*envp, "LD_PRELOAD="))
+			return *envp + 11;
+	return NULL;
+}
+
+/* Bytes for the new environment; 0: nothing is to be added. */
+static size_t env_room(char *const *envp)
+{
+	const char *old;
+
+	if (!agent_ready() || !agent_env_line[0] || !agent_own_path[0])
+		return 0;
+	old = env_preload(envp);
+	return (env_count(envp) + 3) * sizeof(char *) + str_length(agent_own_path) + (old ? str_length(old) : 0) + 32;
 }
 
 /* True when the entry already names the agent, as a program that copied its first environment may have it. */
@@ -76,52 +98,46 @@ static bool names_agent(const char *list)
 	return false;
 }
 
-/* Builds envp with the agent's two entries. Falls back to the program's own when it is absurdly large. */
-static void env_build(struct exec_env *x, char *const *envp)
+static char *append(char *to, const char *text)
 {
-	size_t n = env_count(envp), out = 0;
-	const char *old = NULL;
-	char *p = x->text, *end = x->text + sizeof(x->text) - 1;
+	while (*text)
+		*to++ = *text++;
+	return to;
+}
+
+static void env_build(struct exec_env *x, char *const *envp, void *room, size_t size)
+{
+	const char *old = env_preload(envp);
+	bool add_preload = !old || !names_agent(old);
+	char **out, *text;
 
 	x->envp = (char **)envp;
 	x->mapped = 0;
-	if (!agent_ready() || !agent_env_line[0] || !agent_own_path[0])
+	if (!size)
 		return;
-	for (size_t i = 0; i < n; i++)
-		if (str_prefix(envp[i], "LD_PRELOAD="))
-			old = envp[i] + 11;
-	if (old && names_agent(old)) {
-		x->preload = NULL;
-	} else {
-		const char *parts[] = { "LD_PRELOAD=", agent_own_path, old && *old ? ":" : "", old ? old : "" };
-
-		x->preload = x->text;
-		for (int k = 0; k < 4; k++)
-			for (const char *q = parts[k]; *q; q++)
-				if (p < end)
-					*p++ = *q;
-		if (p == end)
-			return;
-		*p = 0;
-	}
-	if (n + 3 > ENV_SMALL) {
-		size_t bytes = ((n + 3) * sizeof(char *) + 4095) & ~(size_t)4095;
-		long r = sys_mmap(NULL, bytes, 3, 0x22, -1, 0);
+	if (!room) {
+		long r = sys_mmap(NULL, size, 3, 0x22 /* PRIVATE | ANONYMOUS */, -1, 0);
 
 		if (sys_failed(r))
 			return;
-		x->envp = (char **)r;
-		x->mapped = bytes;
-	} else {
-		x->envp = x->small;
+		room = (void *)r;
+		x->mapped = size;
 	}
-	for (size_t i = 0; i < n; i++)
-		if (!str_prefix(envp[i], SILT_DB_ENV "=") && !(x->preload && str_prefix(envp[i], "LD_PRELOAD=")))
-			x->envp[out++] = envp[i];
-	x->envp[out++] = agent_env_line;
-	if (x->preload)
-		x->envp[out++] = x->preload;
-	x->envp[out] = NULL;
+	out = room;
+	text = (char *)room + (env_count(envp) + 3) * sizeof(char *);
+	x->envp = out;
+	for (; envp && *envp; envp++)
+		if (!str_prefix(*envp, SILT_DB_ENV "=") && !(add_preload && str_prefix(*envp, "LD_PRELOAD=")))
+			*out++ = *envp;
+	*out++ = agent_env_line;
+	if (add_preload) {
+		*out++ = text;
+		text = append(append(text, "LD_PRELOAD="), agent_own_path);
+		if (old && *old)
+			text = append(append(text, ":"), old);
+		*text = 0;
+	}
+	*out = NULL;
 }
 
 static int env_done(struct exec_env *x, int result)
@@ -131,87 +147,84 @@ static int env_done(struct exec_env *x, int result)
 	return result;
 }
 
-static char **environment(void)
+/* Declares x, the environment for an image started from here. */
+#define WITH_ENV(x, env)                                                                         \
+	struct exec_env x;                                                                       \
+	char *const *given_env = (env);                                                          \
+	size_t room_size = env_room(given_env);                                                  \
+	void *room = room_size && room_size <= ROOM_ON_STACK ? __builtin_alloca(room_size) : NULL; \
+                                                                                                 \
+	env_build(&x, given_env, room, room_size);
+
+static char ***environment_place(void)
 {
 	(void)REAL(execve);
-	return agent_real.environ_address ? *(char ***)agent_real.environ_address : NULL;
+	return agent_real.environ_address;
+}
+
+static char **environment(void)
+{
+	return environment_place() ? *environment_place() : NULL;
 }
 
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 {
-	struct exec_env x;
-
-	env_build(&x, envp);
+	WITH_ENV(x, envp)
 	return env_done(&x, REAL(execve)(path, argv, x.envp));
 }
 
 EXPORT int execv(const char *path, char *const argv[])
 {
-	struct exec_env x;
-
-	env_build(&x, environment());
+	WITH_ENV(x, environment())
 	return env_done(&x, REAL(execve)(path, argv, x.envp));
 }
 
 EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
 {
-	struct exec_env x;
-
-	env_build(&x, envp);
+	WITH_ENV(x, envp)
 	return env_done(&x, REAL(execvpe)(file, argv, x.envp));
 }
 
 EXPORT int execvp(const char *file, char *const argv[])
 {
-	struct exec_env x;
-
-	env_build(&x, environment());
+	WITH_ENV(x, environment())
 	return env_done(&x, REAL(execvpe)(file, argv, x.envp));
 }
 
 EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 {
-	struct exec_env x;
-
-	env_build(&x, envp);
+	WITH_ENV(x, envp)
 	return env_done(&x, REAL(fexecve)(fd, argv, x.envp));
 }
 
 EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
-	struct exec_env x;
-
-	env_build(&x, envp);
+	WITH_ENV(x, envp)
 	return env_done(&x, REAL(execveat)(dir, path, argv, x.envp, flags));
 }
 
-/* The arguments of execl and its like, up to the closing NULL; what follows is left in ap. False: too many. */
-static bool list_collect(char **argv, const char *first, va_list *ap)
-{
-	size_t n = 0;
-
-	argv[n++] = (char *)first;
-	while (argv[n - 1]) {
-		if (n == EXEC_ARGS_MAX)
-			return false;
-		argv[n++] = va_arg(*ap, char *);
-	}
-	return true;
-}
-
-#define EXEC_LIST(name, take_env, call)                                             \
-	EXPORT int name(const char *path, const char *arg, ...)                     \
-	{                                                                           \
-		char *argv[EXEC_ARGS_MAX];                                          \
-		struct exec_env x;                                                  \
-		va_list ap;                                                         \
-		bool ok;                                                            \
-                                                                                    \
-		va_start(ap, arg);                                                  \
-		ok = list_collect(argv, arg, &ap);                                  \
-		env_build(&x, take_env);                                            \
-		va_end(ap);                                                         \
-		return env_done(&x, ok ? REAL(call)(path, argv, x.envp) : -1);      \
+/* execl and its like: the arguments end with NULL, execle's environment follows. */
+#define EXEC_LIST(name, take_env, call)                                                          \
+	EXPORT int name(const char *path, const char *arg, ...)                                  \
+	{                                                                                        \
+		size_t n = 1;                                                                    \
+		char **argv;                                                                     \
+		va_list ap;                                                                      \
+                                                                                                 \
+		va_start(ap, arg);                                                               \
+		if (arg)                                                                         \
+			while (va_arg(ap, char *))                                               \
+				n++;                                                             \
+		va_end(ap);                                                                      \
+		argv = __builtin_alloca((n + 1) * sizeof(*argv));                                \
+		va_start(ap, arg);                                                               \
+		argv[0] = (char *)arg;                                                           \
+		for (size_t i = 1; arg && i <= n; i++)                                           \
+			argv[i] = va_arg(ap, char *);                                            \
+		char *const *env = (take_env);                                                   \
+		va_end(ap);                                                                      \
+		WITH_ENV(x, env)                                                                 \
+		return env_done(&x, REAL(call)(path, argv, x.envp));                             \
 	}
 EXEC_LIST(execl, environment(), execve)
 EXEC_LIST(execlp, environment(), execvpe)
@@ -220,17 +233,56 @@ EXEC_LIST(execle, va_arg(ap, char *const *), execve)
 EXPORT int posix_spawn(void *pid, const char *path, const void *actions, const void *attr, char *const argv[],
 		       char *const envp[])
 {
-	struct exec_env x;
-
-	env_build(&x, envp);
+	WITH_ENV(x, envp)
 	return env_done(&x, REAL(posix_spawn)(pid, path, actions, attr, argv, x.envp));
 }
 
 EXPORT int posix_spawnp(void *pid, const char *file, const void *actions, const void *attr, char *const argv[],
 			char *const envp[])
 {
-	struct exec_env x;
-
-	env_build(&x, envp);
+	WITH_ENV(x, envp)
 	return env_done(&x, REAL(posix_spawnp)(pid, file, actions, attr, argv, x.envp));
+}
+
+/* system and popen start a shell with `environ` from inside libc, past the hooks above: for that moment it has the entries. Where
+ * the program changed it meanwhile, it is left as it is. */
+static void environ_leave(struct exec_env *x, char **was)
+{
+	char ***place = environment_place();
+
+	if (place && *place == x->envp)
+		*place = was;
+	env_done(x, 0);
+}
+
+EXPORT int system(const char *command)
+{
+	char **was = environment();
+	int r;
+
+	if (!command || !was)
+		return REAL(system)(command);
+	{
+		WITH_ENV(x, was)
+		*environment_place() = x.envp;
+		r = REAL(system)(command);
+		environ_leave(&x, was);
+	}
+	return r;
+}
+
+EXPORT void *popen(const char *command, const char *mode)
+{
+	char **was = environment();
+	void *r;
+
+	if (!was)
+		return REAL(popen)(command, mode);
+	{
+		WITH_ENV(x, was)
+		*environment_place() = x.envp;
+		r = REAL(popen)(command, mode);
+		environ_leave(&x, was);
+	}
+	return r;
 }

@@ -154,6 +154,7 @@ static uint32_t claim_slot(void)
 		    !atomic_cas32(&agent_run->slots[k].state, SILT_SLOT_FREE, SILT_SLOT_CLAIMED))
 			continue;
 		agent_run->slots[k].pid = (uint32_t)sys_getpid();
+		agent_run->slots[k].serial = ATOMIC_ADD(&agent_run->claims, 1) + 1;
 		ATOMIC_STORE(&agent_run->next_slot, k + 1);
 		return k;
 	}
@@ -200,7 +201,8 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 	agent_hot.options = agent_run->options;
 	if (agent_hot.options.max_depth == 0 || agent_hot.options.max_depth > SILT_DB_MAX_DEPTH)
 		agent_hot.options.max_depth = SILT_DB_DEFAULT_DEPTH;
-	agent_hot.attention = agent_hot.options.sample_bytes || agent_hot.options.min_size ? AGENT_FILTERED : 0;
+	agent_hot.attention = (agent_hot.options.sample_bytes || agent_hot.options.min_size ? AGENT_FILTERED : 0) |
+			      (agent_hot.options.flags & SILT_DB_THREADS ? AGENT_BY_THREAD : 0);
 	if (!tables_create(db))
 		return false;
 	agent_hot.root = db_at(db->root_ref);
@@ -210,6 +212,7 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 	ATOMIC_RELEASE(&agent_run->slots[slot].state, SILT_SLOT_ACTIVE);
 	ATOMIC_RELEASE(&agent_hot.base, (uint8_t *)db);
 	ATOMIC_ADD(&agent_run->wake, 1);
+	sys_futex(&agent_run->wake, 1 /* FUTEX_WAKE */, 1, NULL);
 	return true;
 }
 
@@ -305,6 +308,22 @@ static bool read_environment(void)
 	return found;
 }
 
+/* Inside a pid namespace of its own the process's numbers mean nothing to the launcher. */
+static bool numbers_agree(void)
+{
+	char text[24];
+	const char *p = text;
+	long n;
+
+	if (sys_getppid() == 0)
+		return false;
+	n = sys_readlink("/proc/self", text, sizeof(text) - 1);
+	if (n <= 0)
+		return true; /* no /proc: then there is no way to the database either */
+	text[n] = 0;
+	return str_number(&p, 10) == (uint64_t)sys_getpid();
+}
+
 static bool start_first(void)
 {
 	int fd;
@@ -320,7 +339,7 @@ static bool start_first(void)
 		sys_close(fd);
 		return false;
 	}
-	slot = claim_slot();
+	slot = numbers_agree() ? claim_slot() : SILT_DB_SLOTS;
 	ok = slot < SILT_DB_SLOTS && slot_begin(slot, fd, false);
 	sys_close(fd);
 	if (!ok)
@@ -332,13 +351,29 @@ static bool start_first(void)
 
 static uint8_t *parent_window;
 
-/* The parent's database must not be written from here, nor its memory be kept alive. Something harmless takes its place: a
- * signal handler that forked may have interrupted the agent, which will then go on with pointers into it. */
+/* The parent's database must not be written from here, nor its memory be kept alive. Zeros take its place, so that stray
+ * stores of an agent interrupted by a signal handler that forked go nowhere. */
 static void parent_drop(void)
 {
 	uint64_t size = ((struct silt_db *)(void *)parent_window)->mapped;
 
 	sys_mmap(parent_window, size, 3, 0x4032 /* PRIVATE | FIXED | ANONYMOUS | NORESERVE */, -1, 0);
+}
+
+/* Without a descriptor when that works; an address space limit may forbid it. */
+static bool slot_begin_again(uint32_t slot)
+{
+	struct silt_db_run *inherited = agent_run;
+	bool ok = slot_begin(slot, -1, true);
+	int fd;
+
+	if (ok || !run_open(&fd))
+		return ok;
+	sys_munmap(agent_run, SILT_DB_RUN_SIZE); /* one mapping of it is enough */
+	agent_run = inherited;
+	ok = slot_begin(slot, fd, true);
+	sys_close(fd);
+	return ok;
 }
 
 static bool start_forked(void)
@@ -347,8 +382,9 @@ static bool start_forked(void)
 
 	if (agent_run->options.flags & SILT_DB_NO_FOLLOW)
 		return false;
-	slot = agent_no_syscalls ? SILT_DB_SLOTS : claim_slot(); /* a sandbox may kill for the calls a slot needs */
-	if (slot < SILT_DB_SLOTS && slot_begin(slot, -1, true)) {
+	/* A sandbox may kill for the calls a slot needs. */
+	slot = agent_no_syscalls || !numbers_agree() ? SILT_DB_SLOTS : claim_slot();
+	if (slot < SILT_DB_SLOTS && slot_begin_again(slot)) {
 		parent_drop();
 		return true;
 	}

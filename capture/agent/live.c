@@ -310,8 +310,10 @@ uint32_t live_remove(uint64_t addr, uint64_t *ret_size)
 			if (probe == capacity)
 				return 0;
 			if (UNLIKELY(v & SILT_DB_ENTRY_FROZEN)) {
-				if (!chunk_replace(page, word, 0))
+				if (!chunk_replace(page, word, 0)) {
+					agent_lost(SILT_LOST_BLOCKS);
 					return 0;
+				}
 				continue;
 			}
 			if (LIKELY(live_cas(&chunk[i], v, SILT_DB_ENTRY_TOMB)))

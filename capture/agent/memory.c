@@ -17,8 +17,8 @@
 /* Each slot has an address of its own, far from where the kernel and the sanitizers put things (their shadow ends just
  * above 16 TiB), so a window can always grow to its full size. */
 #define WINDOW_BASE 0x200000000000ull
-#define WINDOW_FIRST (256ull << 20)
-#define WINDOW_STEP_MAX (2ull << 30)
+#define WINDOW_FIRST (32ull << 20) /* address space counts against RLIMIT_AS, so it grows in small steps */
+#define WINDOW_STEP_MAX (64ull << 20)
 
 /* Picks the slot's own place, or lets the kernel choose when something is there already. */
 static void *window_place(uint32_t slot)
@@ -111,7 +111,9 @@ uint32_t db_alloc(uint64_t bytes)
 	if (ATOMIC_LOAD(&db->used) + size > SILT_DB_SLOT_SIZE)
 		return 0;
 	at = ATOMIC_ADD(&db->used, size);
-	if (UNLIKELY(at + size > ATOMIC_LOAD(&db->mapped)) && !window_grow(db, at + size))
+	if (UNLIKELY(at + size > ATOMIC_LOAD(&db->mapped)) && !window_grow(db, at + size)) {
+		atomic_cas64(&db->used, at + size, at); /* a smaller wish may still be met */
 		return 0;
+	}
 	return (uint32_t)(at / SILT_DB_UNIT);
 }

@@ -95,11 +95,27 @@ static void module_register(uint32_t i)
 		db->module_count = i + 1;
 }
 
+/* The loader still has it, at the same place? */
+static bool still_there(const struct agent_module *m)
+{
+	struct find_object f;
+
+	return find_object((void *)m->start, &f) == 0 && (uint64_t)f.map_start == m->start && (uint64_t)f.map_end == m->end &&
+	       f.link_map == m->link_map;
+}
+
 void module_register_all(void)
 {
-	for (uint32_t i = 0; i < module_count; i++)
-		if (modules[i].alive)
+	for (uint32_t i = 0; i < module_count; i++) {
+		struct agent_module *m = &modules[i];
+
+		if (m->alive && !still_there(m)) { /* unloaded before the fork, and nobody has looked since */
+			m->alive = 0;
+			rule_purge(m->start, m->end);
+		}
+		if (m->alive)
 			module_register(i);
+	}
 }
 
 static const struct agent_module *known(uint64_t pc)
@@ -170,7 +186,6 @@ const struct agent_module *module_find(uint64_t pc)
 COLD void module_refresh(void)
 {
 	struct silt_db_module *table = db_at(agent_db()->module_ref);
-	struct find_object f;
 
 	if (!lock_take())
 		return;
@@ -178,8 +193,7 @@ COLD void module_refresh(void)
 	for (uint32_t i = 0; i < module_count; i++) {
 		struct agent_module *m = &modules[i];
 
-		if (!m->alive || (find_object((void *)m->start, &f) == 0 && (uint64_t)f.map_start == m->start &&
-				  (uint64_t)f.map_end == m->end && f.link_map == m->link_map))
+		if (!m->alive || still_there(m))
 			continue;
 		m->alive = 0;
 		table[i].unloaded = 1;

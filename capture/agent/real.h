@@ -35,6 +35,8 @@
 	X(execvpe, int, (const char *, char *const *, char *const *))                       \
 	X(fexecve, int, (int, char *const *, char *const *))                                \
 	X(execveat, int, (int, const char *, char *const *, char *const *, int))            \
+	X(system, int, (const char *))                                                      \
+	X(popen, void *, (const char *, const char *))                                      \
 	X(posix_spawn, int, (void *, const char *, const void *, const void *, char *const *, char *const *))  \
 	X(posix_spawnp, int, (void *, const char *, const void *, const void *, char *const *, char *const *))
 

@@ -76,6 +76,19 @@ static COLD bool sample_take(struct agent_thread *t, uint64_t size, uint64_t *re
 	return true;
 }
 
+/* The same chance for one block by itself, where the thread's own state cannot be used. */
+static COLD bool sample_alone(uint64_t addr, uint64_t size, uint64_t *ret_count, uint64_t *ret_bytes)
+{
+	double p = one_minus_exp((double)(size ? size : 1) / (double)agent_hot.options.sample_bytes);
+	uint64_t r = (addr ^ ATOMIC_ADD(&agent_hot.alone, RULE_MUL)) * 0x2545f4914f6cdd1dull;
+
+	if ((double)(r >> 11) / 9007199254740992.0 >= p)
+		return false;
+	*ret_count = (uint64_t)(256.0 / p + 0.5);
+	*ret_bytes = (uint64_t)((double)size / p + 0.5);
+	return true;
+}
+
 static COLD void record_shared(uint32_t context, uint64_t count, uint64_t bytes)
 {
 	struct silt_db_context *c = stack_context(context);
@@ -102,7 +115,12 @@ NOINLINE void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp
 
 	if (size < agent_hot.options.min_size || agent_skips(fp[1]))
 		return;
-	if (agent_hot.options.sample_bytes && t && !t->busy && !sample_take(t, size, &count, &bytes))
+	if (t && !t->busy && (agent_hot.attention & AGENT_MODULES_CHANGED))
+		module_refresh();
+	if (t && !t->busy && (agent_hot.attention & AGENT_BY_THREAD))
+		thread_identify(t);
+	if (agent_hot.options.sample_bytes &&
+	    !(t && !t->busy ? sample_take(t, size, &count, &bytes) : sample_alone(addr, size, &count, &bytes)))
 		return;
 	if (!t) {
 		context = SILT_DB_CONTEXT_OVERFLOW;

@@ -24,21 +24,45 @@ extern const Elf64_Dyn _DYNAMIC[] __attribute__((visibility("hidden")));
 
 static const struct link_head *first_map;
 
+/* The auxiliary vector where the kernel put it, above the arguments on the first stack (binfmt_elf.c writes AT_PHDR, AT_PHENT and
+ * AT_PHNUM in a row). The first hooked call of a process is made there. */
+static const uint64_t *auxv_on_stack(void)
+{
+	const uint64_t *p = (const uint64_t *)__builtin_frame_address(0);
+
+	while (p[0] != AT_PHDR || p[2] != AT_PHENT || p[3] != sizeof(Elf64_Phdr) || p[4] != AT_PHNUM)
+		p++;
+	return p;
+}
+
+/* /proc may be absent, or closed to us as to all who run a program they may not read: then the stack must do. Returns how many
+ * words there are. */
+static long auxv_read(uint64_t *aux, long max)
+{
+	int fd = (int)sys_open("/proc/self/auxv", 02000000 /* O_CLOEXEC */, 0);
+	long n = fd >= 0 ? sys_read(fd, aux, (size_t)max * 8) : 0;
+
+	if (fd >= 0)
+		sys_close(fd);
+	if (n > 0)
+		return n / 8;
+	for (const uint64_t *p = auxv_on_stack(); n + 1 < max && p[0] != AT_NULL; p += 2) {
+		aux[n++] = p[0];
+		aux[n++] = p[1];
+	}
+	return n;
+}
+
 bool agent_look_around(struct agent_world *ret)
 {
 	uint64_t aux[128];
-	int fd = (int)sys_open("/proc/self/auxv", 02000000 /* O_CLOEXEC */, 0);
 	const Elf64_Phdr *ph;
 	uint64_t bias = 0;
-	long n;
+	long n = auxv_read(aux, 128);
 
 	ret->phdr = ret->phnum = ret->ldso_base = 0;
 	ret->first_map = NULL;
-	if (fd < 0)
-		return false;
-	n = sys_read(fd, aux, sizeof(aux));
-	sys_close(fd);
-	for (long i = 0; i + 1 < n / 8; i += 2) {
+	for (long i = 0; i + 1 < n; i += 2) {
 		if (aux[i] == AT_PHDR)
 			ret->phdr = aux[i + 1];
 		else if (aux[i] == AT_PHNUM)

@@ -7,8 +7,10 @@
 syscall:
 	.cfi_startproc
 	endbr64
-	cmpq	$317, %rdi		/* __NR_seccomp */
-	je	2f
+	cmpq	$317, %rdi		/* __NR_seccomp: 0 and 1 set a filter, the others ask */
+	jne	1f
+	cmpq	$1, %rsi
+	jbe	2f
 1:	movq	agent_syscall_real(%rip), %rax
 	testq	%rax, %rax
 	jz	3f

@@ -55,6 +55,7 @@ static struct agent_thread *thread_new(uint64_t tp)
 	t->cache = db_at(cache);
 	t->cache_mask = CACHE_FIRST - 1;
 	t->index = index;
+	t->birth = ATOMIC_LOAD(&agent_hot.births);
 	t->tid = agent_no_syscalls ? 0 : (uint32_t)sys_gettid();
 	t->random = tp * RULE_MUL ^ agent_db()->session[0];
 	t->shared = shared;
@@ -144,6 +145,34 @@ static COLD void cache_grow(struct agent_thread *t)
 	t->shared->cache_size = 0; /* between the two the reader sees no cache: all counts are flushed */
 	ATOMIC_RELEASE(&t->shared->cache_ref, ref);
 	ATOMIC_RELEASE(&t->shared->cache_size, size);
+}
+
+void thread_identify(struct agent_thread *t)
+{
+	uint32_t births = ATOMIC_LOAD(&agent_hot.births), tid, index;
+	struct silt_db_thread *fresh;
+
+	if (t->birth == births || agent_no_syscalls)
+		return;
+	t->birth = births;
+	tid = (uint32_t)sys_gettid();
+	if (tid == t->tid || !(fresh = shared_new(&index)))
+		return;
+	for (uint32_t i = 0; i <= t->cache_mask; i++) {
+		cache_flush(&t->cache[i]);
+		t->cache[i].context = 0;
+		t->cache[i].hash = 0;
+	}
+	for (uint32_t i = 0; i < WALK_MEMOS; i++)
+		t->memo[i].last_use = 0;
+	fresh->thread_pointer = t->shared->thread_pointer;
+	fresh->tid = tid;
+	fresh->cache_ref = t->shared->cache_ref;
+	t->shared->cache_size = 0;
+	ATOMIC_RELEASE(&fresh->cache_size, t->cache_mask + 1);
+	t->shared = fresh;
+	t->index = index;
+	t->tid = tid;
 }
 
 struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, struct walk_list *w,

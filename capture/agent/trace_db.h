@@ -63,6 +63,7 @@ enum silt_db_slot_state {
 struct silt_db_slot_entry {
 	uint32_t state; /* atomic, enum silt_db_slot_state; FREE -> CLAIMED by the agent with CAS */
 	uint32_t pid;   /* as the process sees itself (getpid) */
+	uint64_t serial; /* counts claims: of two slots of one pid the higher one is the later image */
 };
 
 #define SILT_DB_RUN_MARKS 256
@@ -90,6 +91,7 @@ struct silt_db_run {
 	uint32_t untracked;     /* atomic: processes that found no slot or could not map one */
 	uint32_t next_slot;     /* hint where to look for a free one */
 	uint32_t mark_next;     /* atomic: marks ever asked for; index modulo SILT_DB_RUN_MARKS */
+	uint64_t claims;        /* atomic: slots ever claimed */
 	uint32_t beat;          /* launcher: counts up about once a second; agents may be without a clock (seccomp) */
 	struct silt_db_slot_entry slots[SILT_DB_SLOTS];
 	struct silt_db_mark marks[SILT_DB_RUN_MARKS];

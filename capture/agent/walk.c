@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Taking a stack. Each thread remembers its last walk: for each frame the stack word its pc was read from. Unwinding is a
+ * Taking a stack. Each thread remembers its last walks: for each frame the stack word its pc was read from. Unwinding is a
  * function of the words read, so:
  *   1. as far as the remembered words still hold the same, from the innermost frame outward, the old walk is exact (one load
  *      and one compare a frame); mostly that is all;
@@ -174,7 +174,8 @@ static COLD enum step_result step_special(struct step *s, uint32_t rule)
 		s->slot = s->sp + ARCH_UC_RIP;
 		s->sp = word_at(s->sp + ARCH_UC_RSP);
 		s->interrupted = true;
-		return STEP_ON;
+		/* A crash handler may run because this very register was wild. */
+		return agent_no_syscalls || readable(s->sp) ? STEP_ON : STEP_BROKEN;
 	case CFI_T_END:
 		return STEP_END;
 	case CFI_T_GENERIC:
@@ -257,7 +258,7 @@ static ALWAYS_INLINE struct walk_frame *unwind_from(struct walk_list *w, struct 
 			while (join->slot < s.slot)
 				join++;
 			if (join->slot == s.slot && join->pc == pc) {
-				if (memo_joins(m, join, &s))
+				if ((with_bp || !(join->bits & WALK_NEEDS_BP)) && memo_joins(m, join, &s))
 					break;
 				if (++attempts == 2)
 					join = &none;
