@@ -30,7 +30,7 @@ def help_options(text):
 def page_options(text):
     """Options that head a definition: a line of code spans followed by a line that begins with a colon."""
     found = set()
-    for head in re.findall(r"^(`-.*`)\n+:", text, re.M):
+    for head in re.findall(r"^(`-.*)\n+:", text, re.M):
         found.update(re.findall(r"`(?:-\w, )?(--[a-z][a-z-]*)", head))
     return found
 
