@@ -181,6 +181,15 @@ struct reader {
 	int errnum;
 };
 
+#define BORROW_MIN (256u << 10) /* smaller parts are cheaper to copy than to map */
+
+/* Puts a part of the slot in its place by mapping it. Decoding only reads. */
+static bool borrow(struct silt_copy *c, int fd, struct silt_extent x)
+{
+	return mmap(c->bytes + x.start, x.end - x.start, PROT_READ, MAP_PRIVATE | MAP_FIXED | MAP_POPULATE, fd,
+		    slot_offset(c->slot) + (off_t)x.start) != MAP_FAILED;
+}
+
 static void *read_part(void *arg)
 {
 	struct reader *r = arg;
@@ -197,6 +206,10 @@ static void *read_part(void *arg)
 		skip = 0;
 		if (x.end - x.start > left)
 			x.end = x.start + left;
+		if (r->c->ended && x.end - x.start >= BORROW_MIN && borrow(r->c, r->fd, x)) {
+			left -= x.end - x.start;
+			continue;
+		}
 		if (x.end <= r->c->source_size) {
 			memcpy(r->c->bytes + x.start, r->c->source + x.start, x.end - x.start);
 			left -= x.end - x.start;
@@ -274,6 +287,7 @@ int silt_copy_create(int db_fd, uint32_t slot, struct silt_copy **ret, struct si
 	if (!c)
 		return silt_error_set(err, SILT_E_NOMEM, "out of memory");
 	c->slot = slot;
+	c->ended = true;
 	clock_gettime(CLOCK_REALTIME, &t);
 	c->capture_ns = t.tv_sec * 1000000000ll + t.tv_nsec;
 	rc = silt_slot_used(db_fd, slot, &used, err);

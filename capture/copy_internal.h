@@ -28,6 +28,7 @@ struct silt_copy {
 	struct silt_extents extents; /* of the last pass */
 	const uint8_t *source;       /* the slot mapped for reading, NULL: pread */
 	uint64_t source_size;
+	bool ended; /* nobody writes the slot any more: large parts are mapped, not copied */
 	uint32_t slot;
 
 	/* The process, where it was still there to be asked. */

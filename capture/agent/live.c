@@ -31,11 +31,6 @@ static uint32_t class_for(uint32_t entries)
 	return c;
 }
 
-static uint32_t class_of_capacity(uint32_t capacity)
-{
-	return class_for(capacity);
-}
-
 /* In a retired chunk word 0 holds the next ref, frozen like all its words, so that a late reader turns away. */
 static void chunk_retire(uint32_t ref, uint32_t class)
 {
@@ -137,7 +132,7 @@ static COLD bool chunk_replace(uint64_t *page, uint64_t word, uint32_t extra)
 			chunk_put(fresh, capacities[class], entry);
 	}
 	if (atomic_cas64(page, word, page_word_of(ref, class)))
-		chunk_retire(SILT_DB_PAGE_REF(word), class_of_capacity(capacity));
+		chunk_retire(SILT_DB_PAGE_REF(word), class_for(capacity));
 	else
 		chunk_retire(ref, class);
 	return true;
@@ -221,11 +216,6 @@ static enum insert_result insert_into(uint64_t *page, uint64_t word, uint64_t en
 	return INSERT_FULL;
 }
 
-static COLD void insert_lost(void)
-{
-	agent_lost(SILT_LOST_BLOCKS);
-}
-
 void live_insert(uint64_t addr, uint64_t size, uint32_t context)
 {
 	uint64_t entry = (addr & 4095) >> 3 | (uint64_t)context << 9;
@@ -239,7 +229,7 @@ void live_insert(uint64_t addr, uint64_t size, uint32_t context)
 	}
 	entry |= size << 33;
 	if (UNLIKELY(!leaf) && !(leaf = leaf_create(root_entry))) {
-		insert_lost();
+		agent_lost(SILT_LOST_BLOCKS);
 		return;
 	}
 	page = (uint64_t *)db_at(leaf) + (addr >> 12 & (SILT_DB_LEAF_PAGES - 1));
@@ -263,7 +253,7 @@ void live_insert(uint64_t addr, uint64_t size, uint32_t context)
 			return;
 		}
 	}
-	insert_lost();
+	agent_lost(SILT_LOST_BLOCKS);
 }
 
 static uint32_t removed(uint64_t addr, uint64_t entry, uint64_t *ret_size)

@@ -92,7 +92,8 @@ static struct walk_frame *memo_verify(const struct walk_memo *m, struct walk_fra
 
 static bool extras_hold(const struct walk_memo *m)
 {
-	for (uint32_t i = 0; i < m->extra_count; i++)
+	/* Innermost first: where the stack was switched, what lies further out may be gone. */
+	for (uint32_t i = m->extra_count; i-- > 0;)
 		if (word_at(m->extra[i].addr) != m->extra[i].value)
 			return false;
 	return true;
