@@ -200,7 +200,7 @@ def programs(folder):
     sql = "create table t(a, b); with recursive n(x) as (select 1 union all select x+1 from n where x < 30000) " \
           "insert into t select x, hex(x * 7919 % 1009) from n; select b, count(*), sum(a) from t group by b order by 2, 1;"
     perl = "my %h; for my $i (1..60000) { $h{$i % 977} .= chr(65 + $i % 26); } print map { \"$_ $h{$_}\\n\" } sort keys %h; " \
-           "my $p = open(my $f, '-|', 'echo child'); print <$f>; close $f; my $c = fork() // die; exit 3 unless $c; "
+           "my $p = open(my $f, '-|', 'echo child'); print <$f>; close $f; my $c = fork() // die; exit 3 unless $c; " \
            "waitpid($c, 0); print $?;"
     cases = [("gcc -O2, object files equal", ["gcc", "-O2", "-c", "a.c", "-o", "a.o"], "a.o"),
              ("a script of many processes", ["bash", "-c", "for i in $(seq 60); do x=$(/bin/echo $i | sed s/1/one/); echo $x; done"], None),
