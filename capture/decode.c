@@ -270,10 +270,10 @@ static int write_notes(struct silt_decode *d, struct silt_error *err)
 	if (!rc && d->db->forked)
 		rc = silt_snapshot_note(d->s, err,
 					"the process began as a fork: blocks inherited from its parent are not included");
-	if (!rc && d->db->execing && c->ending[0])
+	if (!rc && d->db->own_malloc)
 		rc = silt_snapshot_note(d->s, err,
-					"the process replaced itself (exec) by a program that was not tracked: this is its "
-					"state before");
+					"the program has an allocator of its own linked in: what it allocates with that is "
+					"not seen; announce it with silt.h, or link the allocator as a shared library");
 	if (!rc && d->options.sample_bytes)
 		rc = silt_snapshot_note(d->s, err, "figures are estimates: one allocation in about %llu bytes was sampled",
 					(unsigned long long)d->options.sample_bytes);

@@ -98,7 +98,7 @@ void agent_resolve(void);
 /** The next definition of name behind the agent in the loader's search order; NULL: none. ret_module (may be NULL): who. */
 void *agent_next(const char *name, const void **ret_map);
 /** The first definition in search order, the agent's own left out. */
-void *agent_first(const char *name);
+void *agent_first(const char *name, const void **ret_map);
 
 /* ---- memory of the slot (memory.c) ---- */
 /** Hands out bytes of the slot, aligned to 64, zeroed; never given back. 0 when the slot is full. */

@@ -25,6 +25,7 @@ __attribute__((visibility("hidden"))) void *agent_syscall_real; /* for stub.S */
 enum state { STATE_NEW, STATE_STARTING, STATE_ACTIVE, STATE_OFF };
 static uint32_t state;
 static const char *allocator_path;
+static bool own_malloc;
 static char exe[sizeof(((struct silt_db *)0)->exe)];
 static char arguments[sizeof(((struct silt_db *)0)->argv)];
 static uint32_t arguments_size;
@@ -71,10 +72,12 @@ static bool path_is(const char *path, const char *name)
 /* Who serves malloc, and whether operator new and strdup are its own. */
 static void know_allocator(void)
 {
-	const void *malloc_map = NULL, *new_map = NULL, *strdup_map = NULL;
+	const void *first_map = NULL, *malloc_map = NULL, *new_map = NULL, *strdup_map = NULL;
 	const struct link_name *l;
 
 	agent_next("malloc", &malloc_map);
+	agent_first("malloc", &first_map);
+	own_malloc = first_map && first_map != malloc_map; /* only the program stands before the agent */
 	agent_next("_Znwm", &new_map);
 	agent_next("strdup", &strdup_map);
 	l = malloc_map;
@@ -104,7 +107,7 @@ void agent_resolve(void)
 	AGENT_REAL_DELETE(X)
 #undef X
 	agent_syscall_real = agent_next("syscall", NULL);
-	agent_real.environ_address = agent_first("environ");
+	agent_real.environ_address = agent_first("environ", NULL);
 	if (w.ldso_base)
 		module_range(w.ldso_base, w.ldso_base, &agent_ranges.ldso_lo, &agent_ranges.ldso_size);
 	agent_ranges.own_lo = (uint64_t)__ehdr_start;
@@ -195,6 +198,7 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 	str_copy(db->exe, sizeof(db->exe), exe);
 	memcpy(db->argv, arguments, arguments_size);
 	db->argv_size = arguments_size;
+	db->own_malloc = own_malloc;
 	str_copy(db->libc, sizeof(db->libc), "glibc");
 	if (allocator_path)
 		str_copy(db->allocator, sizeof(db->allocator), allocator_path);

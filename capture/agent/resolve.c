@@ -218,11 +218,13 @@ void *agent_next(const char *name, const void **ret_map)
 	return NULL;
 }
 
-void *agent_first(const char *name)
+void *agent_first(const char *name, const void **ret_map)
 {
 	for (const struct link_head *m = first_map; m; m = m->next) {
 		void *p = is_agent(m) ? NULL : lookup(m, name);
 
+		if (p && ret_map)
+			*ret_map = m;
 		if (p)
 			return p;
 	}

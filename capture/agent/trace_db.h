@@ -240,7 +240,7 @@ struct silt_db {
 	uint32_t thread_count;  /* atomic */
 	uint32_t module_count;  /* atomic: entries ever claimed */
 	uint32_t multi_threaded;
-	uint32_t execing; /* 1: inside execve: the image may be about to end */
+	uint32_t own_malloc; /* 1: the program itself defines malloc: its calls of it never reach the agent */
 	uint32_t root_ref, side_ref, node_hash_ref, context_hash_ref, module_ref, thread_ref;
 	uint32_t node_hash_size, context_hash_size; /* entries (u32), powers of two */
 	uint64_t lost[SILT_LOST_COUNT];             /* atomic */
