@@ -139,11 +139,11 @@ static COLD bool chunk_replace(uint64_t *page, uint64_t word, uint32_t extra)
 }
 
 /* The page's second block: start with as much room as the page before it came to need, for heaps grow upward. */
-static COLD bool chunk_begin(uint64_t *page, uint64_t first, uint64_t second)
+static COLD bool chunk_begin(uint64_t *page, bool leads_leaf, uint64_t first, uint64_t second)
 {
 	uint32_t class = 0, ref;
 
-	if (((uintptr_t)page & (AGENT_PAGE - 1)) != 0) {
+	if (!leads_leaf) { /* else there is no word before it */
 		uint64_t before = ATOMIC_LOAD(page - 1);
 
 		if (before & SILT_DB_PAGE_CHUNK)
@@ -247,7 +247,7 @@ void live_insert(uint64_t addr, uint64_t size, uint32_t context)
 		} else if (!word) {
 			if (live_cas(page, 0, entry))
 				return;
-		} else if (!chunk_begin(page, word, entry)) {
+		} else if (!chunk_begin(page, (addr >> 12 & (SILT_DB_LEAF_PAGES - 1)) == 0, word, entry)) {
 			break;
 		} else if (page_holds(page, entry)) {
 			return;
