@@ -18,7 +18,6 @@
 #include "symbols/worker.h"
 
 enum {
-	DEFAULT_TIMEOUT = 60, /* seconds for one child: the largest programs take a few */
 	MAX_JOBS = 64,
 	READ_BYTES = 1 << 16,
 	/* What a child may say in all: far above what names take, far below what would hurt. */
@@ -26,7 +25,6 @@ enum {
 	OUTPUT_PER_ADDRESS = 4096,
 	SPLIT_ADDRESSES = 1024, /* a module is shared out among children in parts of at least this many addresses */
 };
-#define DEFAULT_MEMORY (2ull << 30) /* the compressed debug information of the largest programs fits */
 
 enum outcome {
 	OUTCOME_RUNNING,
@@ -93,7 +91,8 @@ static void __attribute__((noreturn)) run_child(const struct pool *p, const stru
 	};
 
 	reset_signals();
-	silt_sandbox_enter(fd, o->max_memory ? o->max_memory : DEFAULT_MEMORY, p->timeout + 1);
+	silt_demangle_guard_start();
+	silt_sandbox_enter(fd, silt_limit_or_default(SILT_LIMIT_PARSER_MEMORY, o->max_memory), p->timeout + 1);
 	_exit(silt_worker_run(&job, fd) ? 0 : 1);
 }
 
@@ -361,9 +360,10 @@ static int compare_tasks(const void *a, const void *b)
 int silt_pool_run(struct silt_symbols *sy, const struct silt_pool_work *work, size_t count, struct silt_error *err)
 {
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	struct pool p = {.sy = sy, .timeout = sy->options.timeout_seconds ? sy->options.timeout_seconds : DEFAULT_TIMEOUT};
+	struct pool p = {.sy = sy};
 	int r = SILT_OK;
 
+	p.timeout = (unsigned)silt_limit_or_default(SILT_LIMIT_PARSER_SECONDS, sy->options.timeout_seconds);
 	p.jobs = sy->options.jobs ? sy->options.jobs : processors > 0 ? (unsigned)processors : 1;
 	if (p.jobs > MAX_JOBS)
 		p.jobs = MAX_JOBS;
