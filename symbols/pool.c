@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/reader.h"
 #include "base/writer.h"
 #include "symbols/sandbox.h"
