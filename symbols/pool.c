@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "base/reader.h"
 #include "base/writer.h"
+#include "symbols/demangle.h"
 #include "symbols/sandbox.h"
 #include "symbols/symbols_internal.h"
 #include "symbols/wire.h"
@@ -92,6 +93,7 @@ static void __attribute__((noreturn)) run_child(const struct pool *p, const stru
 	};
 
 	reset_signals();
+	silt_demangle_guard_start();
 	silt_sandbox_enter(fd, silt_limit_or_default(SILT_LIMIT_PARSER_MEMORY, o->max_memory), p->timeout + 1);
 	_exit(silt_worker_run(&job, fd) ? 0 : 1);
 }

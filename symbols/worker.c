@@ -82,9 +82,11 @@ static struct name_ids name_strings(struct worker *w, const char *linkage, const
 	char *readable = linkage ? silt_demangle(linkage, w->job->demangle) : NULL;
 	/* An assembler name of C (asm labels, aliases) is what other tools show too; a mangled one that cannot be read is
 	 * worse than the plain name. */
-	bool plain = linkage && (w->job->demangle == SILT_DEMANGLE_OFF || linkage[0] != '_' || !strchr("ZR", linkage[1]));
+	bool plain = linkage && (w->job->demangle == SILT_DEMANGLE_OFF || !silt_demangle_is_mangled(linkage));
 	struct name_ids ids = {0};
 
+	if (!readable && !plain && name && w->job->demangle == SILT_DEMANGLE_SHORT)
+		readable = silt_demangle_fold(name, SILT_NAME_CXX);
 	ids.linkage = silt_report_string(&w->report, linkage);
 	ids.function = silt_report_string(&w->report, readable ? readable : plain || !name ? linkage : name);
 	free(readable);
@@ -287,7 +289,7 @@ static void close_end(struct worker *w, const struct open_end *end, const struct
 	struct silt_report_frame *frames = end->frame_count ? &w->open_frames.items[end->frame_first] : &none;
 	size_t count = end->frame_count ? end->frame_count : 1;
 	struct silt_report_frame *physical = &frames[count - 1];
-	bool mangled = hit->name && hit->name[0] == '_' && hit->name[1] && strchr("ZR", hit->name[1]);
+	bool mangled = hit->name && silt_demangle_is_mangled(hit->name);
 
 	/* A name from DWARF gives way only to the mangled name of just that function. */
 	if (hit->name && (!physical->function || (mangled && hit->start == physical->start))) {
