@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "symbols/shift.h"
+
 static const char system_debug_dir[] = "/usr/lib/debug";
 
 enum { MIN_BUILD_ID = 2 }; /* the first byte names a directory, the rest a file */
@@ -232,6 +234,16 @@ static void open_main(struct search *s)
 	}
 }
 
+/* A debug file of the right build whose code lies elsewhere in another order is of no use. */
+static void compare_layout(struct silt_files *f)
+{
+	if (!f->main || !f->debug || silt_shift_find(f->main, f->debug, &f->debug_shift))
+		return;
+	report(f, "%s: its sections lie otherwise than the module's", silt_object_path(f->debug));
+	silt_object_destroy(f->debug);
+	f->debug = NULL;
+}
+
 int silt_files_find(const struct silt_file_query *q, struct silt_files *ret, struct silt_error *err)
 {
 	struct search s = {.q = q, .f = ret};
@@ -240,6 +252,7 @@ int silt_files_find(const struct silt_file_query *q, struct silt_files *ret, str
 	ret->main = ret->debug = ret->alt = NULL;
 	ret->mismatched = ret->alt_missing = false;
 	ret->alt_name = NULL;
+	ret->debug_shift = 0;
 	open_main(&s);
 	s.id = q->build_id;
 	s.id_len = q->build_id_len;
@@ -249,6 +262,7 @@ int silt_files_find(const struct silt_file_query *q, struct silt_files *ret, str
 		ret->debug = find_by_build_id(&s);
 		if (!ret->debug)
 			ret->debug = find_by_debuglink(&s);
+		compare_layout(ret);
 	}
 	owner = silt_files_dwarf(ret);
 	if (owner)

@@ -20,6 +20,7 @@ struct silt_file_query {
 struct silt_files {
 	struct silt_object *main;  /* the module itself; NULL: missing or another build */
 	struct silt_object *debug; /* separate debug file, NULL: none */
+	uint64_t debug_shift;      /* added to an address of the module, gives the debug file's (modulo 2^64) */
 	struct silt_object *alt;   /* dwz file of the one that holds the DWARF, NULL: none */
 	bool mismatched;           /* the module on disk is another build */
 	bool alt_missing;          /* a dwz file is named and was not found */

@@ -71,6 +71,7 @@ enum silt_symbols_source {
 	SILT_SOURCE_ALT = 2,    /* a dwz file that the DWARF refers to */
 	SILT_SOURCE_SYMTAB = 4, /* .symtab: all functions, no lines */
 	SILT_SOURCE_DYNSYM = 8, /* exported functions only */
+	SILT_SOURCE_PACKED = 16, /* .gnu_debugdata: functions that are not exported, no lines */
 };
 
 /** What the search for a module's symbols came to, for `silt symbols --list` and doctor. Filled by resolve. */
