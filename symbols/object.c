@@ -96,6 +96,8 @@ static int open_file(struct silt_object *o, struct silt_error *err)
 		return silt_error_os(err, errno, "cannot read %s", o->path);
 	o->dev = st.st_dev;
 	o->ino = st.st_ino;
+	/* Not the time of modification: mv and package managers bring old ones along. */
+	o->changed = (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec;
 	r = silt_elf_identify_fd(o->fd, o->path, &info, err);
 	if (r)
 		return r;
@@ -187,6 +189,11 @@ const uint8_t *silt_object_build_id(const struct silt_object *o, size_t *ret_len
 bool silt_object_same_file(const struct silt_object *a, const struct silt_object *b)
 {
 	return a->fd >= 0 && b->fd >= 0 && a->dev == b->dev && a->ino == b->ino;
+}
+
+int64_t silt_object_changed(const struct silt_object *o)
+{
+	return o->changed;
 }
 
 bool silt_object_is_64(const struct silt_object *o)

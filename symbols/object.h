@@ -48,6 +48,8 @@ const char *silt_object_path(const struct silt_object *o);
 /** Build-id, or length 0. */
 const uint8_t *silt_object_build_id(const struct silt_object *o, size_t *ret_len);
 bool silt_object_same_file(const struct silt_object *a, const struct silt_object *b);
+/** When the file's content or its place was last changed: nanoseconds since 1970; 0 for an image in memory. */
+int64_t silt_object_changed(const struct silt_object *o);
 bool silt_object_is_64(const struct silt_object *o);
 /** CRC-32 of the whole file, as .gnu_debuglink records it. */
 uint32_t silt_object_crc(const struct silt_object *o);

@@ -23,6 +23,7 @@ struct silt_object {
 	Elf *elf;
 	dev_t dev;
 	ino_t ino;
+	int64_t changed;
 	bool is64;
 	uint8_t build_id[64];
 	size_t build_id_len;

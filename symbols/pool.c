@@ -83,7 +83,9 @@ static void __attribute__((noreturn)) run_child(const struct pool *p, const stru
 	const struct silt_symbols_module *m = &p->sy->modules.items[t->module];
 	struct silt_job job = {
 		.query = {.path = m->path, .build_id = m->build_id, .build_id_len = m->build_id_len, .sysroot = o->sysroot,
-			  .debug_dirs = o->debug_dirs, .debug_dir_count = o->debug_dir_count},
+			  .debug_dirs = o->debug_dirs, .debug_dir_count = o->debug_dir_count,
+			  .processes = p->sy->processes.items, .process_count = p->sy->processes.count,
+			  .not_after = p->sy->captured},
 		.pcs = t->pcs,
 		.count = t->count,
 		.no_inlines = o->no_inlines,
