@@ -162,23 +162,29 @@ static ALWAYS_INLINE uint32_t rule_get(uint64_t key)
 	return rule_miss(key);
 }
 
-/* ---- walking (walk.c, walk_slow.c) ---- */
+/* ---- walking (walk*.c) ---- */
+struct stack_use;
 struct walk_frame { /* frames are kept innermost first */
 	uint64_t slot; /* where the frame's pc was read */
 	uint64_t pc;
 	uint64_t bp; /* rbp in the frame */
-	uint32_t rule;
-	uint32_t bits; /* WALK_*, and from WALK_NODE_SHIFT on the frame's node in the database, where nodes_from says so */
+	union {
+		struct {
+			uint32_t rule;
+			uint32_t bits; /* WALK_*, and from WALK_NODE_SHIFT on the frame's node in the database, where nodes_from says so */
+		};
+		uint64_t rule_bits; /* both, written at once */
+	};
 };
 
 struct walk_list { /* one walk; behind the last frame stands one with slot UINT64_MAX */
 	struct walk_frame *frame;
 	struct walk_frame *end;
+	uint64_t *tail; /* for each frame the hash's sum from it outward; 0 for the one behind the last */
 	uint32_t flags; /* SILT_DB_STACK_* */
 	uint32_t uses_bp; /* not 0: a frame but the outermost is left in another way than by rsp */
 	uint32_t specials; /* frames that read more words than their return address and rbp */
 	uint32_t rules;    /* all frames' rules, ored */
-	uint64_t hash;     /* sum over the frames' return addresses */
 	struct walk_frame *nodes_from; /* from here outward the frames' nodes are known */
 	struct walk_frame *plain_end;  /* the first of those, or the outermost frame: before it all are plain */
 };
@@ -223,12 +229,14 @@ struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t evictions;
 	uint32_t birth; /* agent_hot.births when tid was last looked at */
 	uint32_t with_bp; /* walks of this thread met frames that need rbp */
+	int32_t patch_luck; /* does taking changed return addresses over go far? */
 	struct silt_db_cache_entry *cache;
 	uint32_t cache_mask;
 	uint32_t sample_started;
 	int64_t sample_left;
 	uint64_t random;
-	struct walk_list spare, nested_list;
+	struct walk_frame *spare; /* where new frames of a walk are put together */
+	struct walk_list nested_list;
 };
 
 /** The rest of walk_context: see there. NULL: the caller is the allocator itself, nothing is to be recorded. */
@@ -244,6 +252,8 @@ static inline uint64_t walk_pcword(uint64_t pc, uint32_t rule, bool interrupted)
 	return (pc & SILT_DB_PC_MASK) | (uint64_t)(rule >> 24) << 48 | (interrupted ? SILT_DB_PC_INTERRUPTED : 0);
 }
 void walk_setup(void);
+/** A walk's hash together with what else tells contexts apart. */
+uint64_t walk_key(const struct walk_list *w, const struct stack_use *use);
 
 /* ---- stacks and contexts (stacks.c) ---- */
 /** What tells a stack's contexts apart. */

@@ -39,18 +39,23 @@ static struct agent_thread *thread_new(uint64_t tp)
 	uint32_t index, ref, cache;
 	struct silt_db_thread *shared = shared_new(&index);
 	struct agent_thread *t;
+	uint64_t *tail;
 
 	if (!shared)
 		return NULL;
-	ref = db_alloc(head + (WALK_MEMOS + 2) * frames * sizeof(struct walk_frame));
+	ref = db_alloc(head + (WALK_MEMOS + 2) * frames * (sizeof(struct walk_frame) + sizeof(uint64_t)));
 	cache = db_alloc(CACHE_FIRST * sizeof(struct silt_db_cache_entry));
 	if (!ref || !cache)
 		return NULL;
 	t = db_at(ref);
-	t->spare.frame = (struct walk_frame *)(void *)((uint8_t *)t + head);
-	t->nested_list.frame = t->spare.frame + frames;
-	for (uint32_t i = 0; i < WALK_MEMOS; i++)
+	t->spare = (struct walk_frame *)(void *)((uint8_t *)t + head);
+	t->nested_list.frame = t->spare + frames;
+	tail = (uint64_t *)(void *)(t->spare + (WALK_MEMOS + 2) * frames);
+	t->nested_list.tail = tail;
+	for (uint32_t i = 0; i < WALK_MEMOS; i++) {
 		t->memo[i].list.frame = t->memo[i].list.end = t->nested_list.frame + (i + 1) * frames;
+		t->memo[i].list.tail = tail + (i + 1) * frames;
+	}
 	t->recent = &t->memo[0];
 	t->cache = db_at(cache);
 	t->cache_mask = CACHE_FIRST - 1;
