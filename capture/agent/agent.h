@@ -228,7 +228,7 @@ struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t tid;
 	uint32_t evictions;
 	uint32_t birth; /* agent_hot.births when tid was last looked at */
-	uint32_t with_bp; /* walks of this thread met frames that need rbp */
+	uint32_t with_bp; /* so many more walks are unwound with rbp from the start */
 	int32_t patch_luck; /* does taking changed return addresses over go far? */
 	struct silt_db_cache_entry *cache;
 	uint32_t cache_mask;

@@ -14,6 +14,8 @@
  */
 #include "capture/agent/walk.h"
 
+/* Where a walk needed rbp, this many of the next are unwound with it from the start. */
+enum { WITH_BP_WALKS = 32 };
 /* Patching is given up for a while where it mostly ends after a few frames. */
 enum { PATCH_FAR = 4, PATCH_LUCK_MAX = 8, PATCH_LUCK_MIN = -64 };
 
@@ -180,9 +182,10 @@ static bool walk_on(struct agent_thread *t, struct walk_memo *m, uint64_t held, 
 
 	if (LIKELY(!t->with_bp)) {
 		unwind_plain(u, fresh, room, s.slot, from, join);
-		t->with_bp = u->need_bp;
+		t->with_bp = u->need_bp ? WITH_BP_WALKS : 0;
 	}
 	if (UNLIKELY(t->with_bp)) {
+		t->with_bp--;
 		s.sp = s.slot + 8;
 		s.bp = bp_follow(m, m->list.frame + held, fp[0]);
 		unwind_with_bp(u, fresh, room, s, from, join);
@@ -210,7 +213,6 @@ static bool memo_rebuild(struct agent_thread *t, struct walk_memo *m, const uint
 	} else {
 		unwind_anew(&m->list, fp);
 		studied = m->list.end;
-		t->with_bp |= m->list.uses_bp | m->list.specials;
 	}
 	m->generation = agent_hot.module_generation;
 	m->bp_top = fp[0];
