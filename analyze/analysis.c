@@ -148,7 +148,12 @@ static int number_stacks(struct silt_analysis *r, struct silt_error *err)
 		return no_memory(err);
 	for (uint32_t i = 0; i < silt_catalog_stack_count(&r->catalog); i++)
 		r->representative[i] = i;
-	return silt_names_init(&r->names, &r->catalog, &r->options->symbols, err);
+	rc = silt_names_init(&r->names, &r->catalog, &r->options->symbols, err);
+	for (unsigned side = 0; side < SILT_SIDES && rc == 0; side++)
+		if (r->snapshots[side])
+			rc = silt_symbols_add_process(r->names.symbols, r->snapshots[side]->process.pid,
+						      r->snapshots[side]->process.capture_ns, err);
+	return rc;
 }
 
 static void add_totals(struct silt_analysis *r)

@@ -13,6 +13,12 @@ static const struct silt_limit_info limits[SILT_LIMIT_COUNT] = {
 	[SILT_LIMIT_CHUNK_BYTES] = {"chunk-bytes", 4ull << 20, "bytes", "size of one chunk of a dump"},
 	[SILT_LIMIT_STRING_BYTES] = {"string-bytes", 1ull << 20, "bytes", "longest string in a dump"},
 	[SILT_LIMIT_SALVAGE_NOTES] = {"salvage-notes", 16, "", "damaged places a salvage names one by one"},
+	[SILT_LIMIT_SECTION_BASE] = {"section-base", 64ull << 20, "bytes", "a compressed debug section of any size may hold"},
+	[SILT_LIMIT_SECTION_RATIO] = {"section-ratio", 128, "bytes",
+				      "a debug section may hold beyond that for each compressed byte"},
+	[SILT_LIMIT_DEBUGDATA_BYTES] = {"debugdata-bytes", 256ull << 20, "bytes", "a .gnu_debugdata section may hold"},
+	[SILT_LIMIT_PARSER_MEMORY] = {"parser-memory", 2ull << 30, "bytes", "memory of a process that reads debug files"},
+	[SILT_LIMIT_PARSER_SECONDS] = {"parser-seconds", 60, "seconds", "time of a process that reads debug files"},
 	[SILT_LIMIT_WRITE_THREADS] = {"write-threads", 4, "", "threads that compress a dump"},
 };
 

@@ -17,6 +17,11 @@ enum silt_limit {
 	SILT_LIMIT_CHUNK_BYTES,    /* bytes of one chunk of a dump, stored and uncompressed */
 	SILT_LIMIT_STRING_BYTES,   /* longest string in a dump */
 	SILT_LIMIT_SALVAGE_NOTES,  /* damage notes one salvage writes before it only counts */
+	SILT_LIMIT_SECTION_BASE,   /* bytes a compressed section of a debug file may always hold … */
+	SILT_LIMIT_SECTION_RATIO,  /* … and this many more for each compressed byte */
+	SILT_LIMIT_DEBUGDATA_BYTES, /* bytes of a decompressed .gnu_debugdata */
+	SILT_LIMIT_PARSER_MEMORY,  /* bytes a process that parses debug files may use */
+	SILT_LIMIT_PARSER_SECONDS, /* … and how long it may take */
 	SILT_LIMIT_WRITE_THREADS,  /* compressing threads of a dump writer */
 	SILT_LIMIT_COUNT,
 };

@@ -246,6 +246,7 @@ static int note_damage(struct silt_decode *d, struct silt_error *err)
 		{ d->bad_contexts, "blocks without a known call stack" },
 		{ d->unknown_sizes, "very large blocks of unknown size" },
 		{ d->cut_stacks, "call stacks that do not end" },
+		{ d->cut_paths, "modules with a path too long for it, whose functions cannot be named" },
 	};
 	int rc = 0;
 

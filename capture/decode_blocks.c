@@ -72,7 +72,7 @@ static void add_pool(struct walk *w, silt_addr addr, uint64_t size, uint32_t con
 /* True for the side table's record of a huge pool block, which add_pool has used. */
 static bool is_pool_size(const struct silt_decode *d, const struct silt_db_side *s)
 {
-	return !s->reserved && !(s->key & 7) && s->size >= SILT_DB_SIZE_HUGE &&
+	return !s->mapping && !(s->key & 7) && s->size >= SILT_DB_SIZE_HUGE &&
 	       context_kind(d, s->context) == SILT_KIND_POOL;
 }
 

@@ -237,8 +237,8 @@ int silt_decode_contexts(struct silt_decode *d, struct silt_error *err)
 	d->context_out = calloc((size_t)d->context_count + 1, sizeof(*d->context_out));
 	if (!k.chain || !d->context_out)
 		rc = silt_error_set(err, SILT_E_NOMEM, "out of memory for the contexts");
-	/* A dead context lost the race against its twin; what it counted, if anything, is merged with the twin's. One that
-	 * counted nothing says nothing. The last index gathers blocks whose context makes no sense. */
+	/* Of two contexts made by a race for one stack, the second's figures are added to the first's. One that counted nothing
+	 * says nothing. The last index gathers blocks whose context makes no sense. */
 	for (uint32_t i = 1; !rc && i <= d->context_count; i++)
 		if (d->sums[i].alloc_count || d->sums[i].live_count)
 			rc = add_context(d, &k, i, err);

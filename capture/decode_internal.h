@@ -57,7 +57,7 @@ struct silt_decode {
 	SILT_VEC(struct silt_context) contexts;
 	struct silt_map frame_of_pc;
 
-	uint64_t bad_refs, bad_contexts, duplicates, unknown_sizes, cut_stacks;
+	uint64_t bad_refs, bad_contexts, duplicates, unknown_sizes, cut_stacks, cut_paths;
 };
 
 /** `bytes` bytes at ref, or NULL (counted) when they are not all inside the copy. */

@@ -77,8 +77,10 @@ static int add_module(struct silt_decode *d, const struct silt_db_module *a, con
 	}
 	if (a) {
 		snprintf(path, sizeof(path), "%.*s", (int)sizeof(a->path), a->path);
-		if (!m)
+		if (!m) {
 			out->path = silt_snapshot_string(s, path[0] ? path : "(main program)");
+			d->cut_paths += a->path_cut != 0;
+		}
 		if (!out->build_id_len && a->build_id_len <= sizeof(a->build_id)) {
 			out->build_id = copy_bytes(s, a->build_id, a->build_id_len);
 			out->build_id_len = a->build_id_len;

@@ -3,260 +3,267 @@
 #include "symbols/debug_files.h"
 
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static const char system_debug_dir[] = "/usr/lib/debug";
+#include "symbols/finder.h"
+#include "symbols/rooted.h"
+#include "symbols/shift.h"
 
-enum { MIN_BUILD_ID = 2 }; /* the first byte names a directory, the rest a file */
-
-struct search {
-	const struct silt_file_query *q;
-	struct silt_files *f;
-	const uint8_t *id; /* what the file sought must have; length 0: unknown */
-	size_t id_len;
-	bool check_crc;
-	uint32_t crc;
-};
-
-static void __attribute__((format(printf, 2, 3))) report(const struct silt_files *f, const char *fmt, ...)
+static bool is_debug_file(const struct silt_finder *s, const struct silt_object *o)
 {
-	char text[PATH_MAX + 256];
-	va_list ap;
+	size_t len;
 
-	if (!f->attempt)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	f->attempt(f->data, text);
+	silt_object_build_id(o, &len);
+	if (s->id_len && silt_finder_same_id(o, s->id, s->id_len))
+		return true;
+	/* A file whose notes were stripped has its checksum still. */
+	if ((s->id_len && len) || !s->check_crc) {
+		silt_finder_report(s, "%s: has %s build-id", silt_object_path(o), len ? "another" : "no");
+		return false;
+	}
+	if (silt_object_crc(o) == s->crc)
+		return true;
+	silt_finder_report(s, "%s: has another checksum", silt_object_path(o));
+	return false;
 }
 
-static bool same_id(const struct silt_object *o, const uint8_t *id, size_t len)
+/* Keeps a candidate, or its symbols while a better one is sought. Returns it when the search is over. */
+static struct silt_object *take_debug(struct silt_finder *s, struct silt_object *o, const void *data)
 {
-	size_t own_len;
-	const uint8_t *own = silt_object_build_id(o, &own_len);
-
-	return own_len == len && memcmp(own, id, len) == 0;
-}
-
-/* Opens a candidate and compares it. NULL when it is missing or not the file sought. */
-static struct silt_object *try_file(const struct search *s, const char *path)
-{
-	struct silt_object *o = NULL;
-	struct silt_error err;
-
-	if (access(path, F_OK)) {
-		report(s->f, "%s: not there", path);
+	(void)data;
+	if (!o)
 		return NULL;
-	}
-	if (silt_object_create(path, &o, &err)) {
-		report(s->f, "%s", err.msg);
-		return NULL;
-	}
-	if (s->f->main && silt_object_same_file(o, s->f->main))
-		report(s->f, "%s: is the module itself", path);
-	else if (s->id_len && !same_id(o, s->id, s->id_len))
-		report(s->f, "%s: has another build-id", path);
-	else if (!s->id_len && s->check_crc && silt_object_crc(o) != s->crc)
-		report(s->f, "%s: has another checksum", path);
-	else {
-		report(s->f, "%s: found", path);
+	if (s->f->main && silt_object_same_file(o, s->f->main)) {
+		silt_finder_report(s, "%s: is the module itself", silt_object_path(o));
+	} else if (!is_debug_file(s, o)) {
+		/* said why */
+	} else if (s->f->main && !silt_shift_find(s->f->main, o, &s->f->debug_shift)) {
+		silt_finder_report(s, "%s: its sections lie otherwise than the module's", silt_object_path(o));
+	} else if (silt_object_has(o, ".debug_info")) {
+		silt_finder_report(s, "%s: found", silt_object_path(o));
 		return o;
+	} else if (!s->plain && silt_object_has(o, ".symtab")) {
+		silt_finder_report(s, "%s: found, but without debug information", silt_object_path(o));
+		s->plain = o;
+		return NULL;
+	} else {
+		silt_finder_report(s, "%s: holds no debug information", silt_object_path(o));
 	}
 	silt_object_destroy(o);
 	return NULL;
 }
 
-static struct silt_object *__attribute__((format(printf, 2, 3))) try_name(const struct search *s, const char *fmt, ...)
+/* Cuts the last component off. False when nothing is left to look into. */
+static bool to_directory(char *path)
 {
-	char path[PATH_MAX];
-	va_list ap;
-	int n;
+	char *slash = strrchr(path, '/');
 
-	va_start(ap, fmt);
-	n = vsnprintf(path, sizeof(path), fmt, ap);
-	va_end(ap);
-	return n > 0 && (size_t)n < sizeof(path) ? try_file(s, path) : NULL;
-}
-
-/* The i-th debug directory: the user's, then the sysroot's, then the system's. NULL after the last. */
-static const char *debug_dir(const struct silt_file_query *q, size_t i, char buffer[PATH_MAX])
-{
-	if (i < q->debug_dir_count)
-		return q->debug_dirs[i];
-	i -= q->debug_dir_count;
-	if (q->sysroot && i-- == 0) {
-		snprintf(buffer, PATH_MAX, "%s%s", q->sysroot, system_debug_dir);
-		return buffer;
-	}
-	return i == 0 ? system_debug_dir : NULL;
-}
-
-static struct silt_object *find_by_build_id(const struct search *s)
-{
-	char hex[2 * 64 + 1], buffer[PATH_MAX];
-	struct silt_object *o = NULL;
-	const char *dir;
-
-	if (s->id_len < MIN_BUILD_ID || s->id_len > 64)
-		return NULL;
-	for (size_t i = 0; i < s->id_len; i++)
-		snprintf(hex + 2 * i, 3, "%02x", s->id[i]);
-	for (size_t i = 0; !o && (dir = debug_dir(s->q, i, buffer)); i++)
-		o = try_name(s, "%s/.build-id/%.2s/%s.debug", dir, hex, hex + 2);
-	return o;
-}
-
-/* The directory part of path, links in it resolved when that is wanted and possible. "" for the root. */
-static bool directory_of(const char *path, bool resolve, char ret[PATH_MAX])
-{
-	char *slash;
-
-	if (resolve ? !realpath(path, ret) : snprintf(ret, PATH_MAX, "%s", path) >= PATH_MAX)
+	if (!slash)
 		return false;
-	slash = strrchr(ret, '/');
-	if (!slash) {
-		strcpy(ret, ".");
-		return true;
-	}
 	*slash = '\0';
 	return true;
 }
 
-static struct silt_object *find_near(const struct search *s, const char *dir, const char *link)
+/* The directory of a file below root, as a path in that root that begins with a slash; "" for the root itself. */
+static bool given_directory(const char *root, const char *path, char ret[PATH_MAX])
 {
-	char buffer[PATH_MAX];
-	const char *root;
-	struct silt_object *o = try_name(s, "%s/%s", dir, link);
+	char cwd[PATH_MAX];
+	int n;
+
+	if (path[0] == '/')
+		n = snprintf(ret, PATH_MAX, "%s", path);
+	else if (*root)
+		n = snprintf(ret, PATH_MAX, "/%s", path);
+	else
+		n = getcwd(cwd, sizeof(cwd)) ? snprintf(ret, PATH_MAX, "%s/%s", cwd, path) : -1;
+	return n > 0 && n < PATH_MAX && to_directory(ret);
+}
+
+/* The same with links resolved. */
+static bool real_directory(const char *root, const char *path, char ret[PATH_MAX])
+{
+	char full[PATH_MAX];
+
+	if (!*root)
+		return realpath(path, ret) && to_directory(ret);
+	if (!silt_rooted_path(root, path, full))
+		return false;
+	strcpy(ret, full + strlen(root));
+	return to_directory(ret);
+}
+
+/* gdb's order: beside the module, in .debug, below each debug directory. Packages from before /lib and /usr/lib became one
+ * have their debug files below DEBUG-DIR/lib. */
+static struct silt_object *find_near(struct silt_finder *s, const char *dir, const char *link)
+{
+	const char *root, *debug_dir;
+	struct silt_object *o = take_debug(s, silt_finder_open(s, s->main_root, "%s/%s", dir, link), NULL);
 
 	if (!o)
-		o = try_name(s, "%s/.debug/%s", dir, link);
-	if (s->q->sysroot && strncmp(dir, s->q->sysroot, strlen(s->q->sysroot)) == 0)
-		dir += strlen(s->q->sysroot);
-	for (size_t i = 0; !o && dir[0] != '.' && (root = debug_dir(s->q, i, buffer)); i++)
-		o = try_name(s, "%s%s%s/%s", root, dir[0] == '/' || !dir[0] ? "" : "/", dir, link);
+		o = take_debug(s, silt_finder_open(s, s->main_root, "%s/.debug/%s", dir, link), NULL);
+	for (size_t i = 0; !o && silt_finder_debug_dir(s, i, &root, &debug_dir); i++) {
+		o = take_debug(s, silt_finder_open(s, root, "%s%s/%s", debug_dir, dir, link), NULL);
+		if (!o && strncmp(dir, "/usr/", 5) == 0)
+			o = take_debug(s, silt_finder_open(s, root, "%s%s/%s", debug_dir, dir + 4, link), NULL);
+	}
 	return o;
 }
 
-static struct silt_object *find_by_debuglink(struct search *s)
+static struct silt_object *find_by_debuglink(struct silt_finder *s)
 {
 	char given[PATH_MAX], real[PATH_MAX];
-	struct silt_object *main = s->f->main, *o = NULL;
-	struct silt_bytes link;
-	const char *name;
-	size_t len;
-
-	if (!main || silt_object_section(main, ".gnu_debuglink", &link, NULL))
-		return NULL;
-	name = (const char *)link.data;
-	len = strnlen(name, link.size);
-	/* A name, then zero bytes up to a multiple of four, then the checksum. */
-	if (!len || len >= link.size || strchr(name, '/') || (len + 4) / 4 * 4 + 4 > link.size)
-		return NULL;
-	memcpy(&s->crc, link.data + (len + 4) / 4 * 4, 4);
-	s->check_crc = true;
-	if (directory_of(silt_object_path(main), false, given))
-		o = find_near(s, given, name);
-	if (!o && directory_of(silt_object_path(main), true, real) && strcmp(real, given) != 0)
-		o = find_near(s, real, name);
-	return o;
-}
-
-static struct silt_object *find_alt_by_name(const struct search *s, const char *owner, const char *name)
-{
-	const char *dwz = strstr(name, "/.dwz/"), *dir;
 	struct silt_object *o = NULL;
-	char buffer[PATH_MAX];
+	struct silt_debuglink link;
+	struct silt_bytes section;
+	bool have_given;
 
-	if (name[0] == '/') {
-		if (s->q->sysroot)
-			o = try_name(s, "%s%s", s->q->sysroot, name);
-		if (!o)
-			o = try_file(s, name);
-	} else if (directory_of(owner, true, buffer)) {
-		o = try_name(s, "%s/%s", buffer, name);
-	}
-	for (size_t i = 0; !o && dwz && (dir = debug_dir(s->q, i, buffer)); i++)
-		o = try_name(s, "%s%s", dir, dwz);
+	if (!s->f->main || silt_object_section(s->f->main, ".gnu_debuglink", &section, NULL) ||
+	    !silt_debuglink_parse(section, &link))
+		return NULL;
+	s->check_crc = true;
+	s->crc = link.crc;
+	have_given = given_directory(s->main_root, s->q->path, given);
+	if (have_given)
+		o = find_near(s, given, link.name);
+	if (!o && real_directory(s->main_root, s->q->path, real) && (!have_given || strcmp(real, given) != 0))
+		o = find_near(s, real, link.name);
 	return o;
 }
 
-static void find_alt(struct search *s, struct silt_object *owner)
+/* The debug files of a vdso have no link to them. */
+static struct silt_object *find_vdso_debug(struct silt_finder *s)
 {
-	struct silt_bytes link;
-	const char *name;
-	size_t len;
+	static const char *const dirs[] = {"/usr/lib/debug/lib/modules", "/lib/modules"};
+	char release[128] = "";
+	struct silt_object *o = NULL;
+	FILE *f;
 
-	if (silt_object_section(owner, ".gnu_debugaltlink", &link, NULL))
+	if (strcmp(s->q->path, "[vdso]") != 0 || !s->id_len)
+		return NULL;
+	f = fopen("/proc/sys/kernel/osrelease", "re");
+	if (f && fgets(release, sizeof(release), f))
+		release[strcspn(release, "\n")] = '\0';
+	if (f)
+		fclose(f);
+	for (size_t i = 0; i < 2 && *release && !o; i++)
+		o = take_debug(s, silt_finder_open(s, "", "%s/%s/vdso/vdso64.so", dirs[i], release), NULL);
+	return o;
+}
+
+static struct silt_object *take_alt(struct silt_finder *s, struct silt_object *o, const void *data)
+{
+	const struct silt_altlink *link = data;
+
+	if (!o)
+		return NULL;
+	if (silt_altlink_matches(o, link)) {
+		silt_finder_report(s, "%s: found", silt_object_path(o));
+		return o;
+	}
+	silt_finder_report(s, "%s: is not the dwz file that is meant", silt_object_path(o));
+	silt_object_destroy(o);
+	return NULL;
+}
+
+/* By name: absolute, or relative to the debug file; below the debug directories by what follows ".dwz", and the bare name. */
+static struct silt_object *find_alt_by_name(struct silt_finder *s, const char *owner, const struct silt_altlink *link)
+{
+	const char *dwz = strstr(link->name, "/.dwz/"), *slash = strrchr(link->name, '/'), *root, *dir;
+	const char *base = slash ? slash + 1 : link->name;
+	struct silt_object *o = NULL;
+	char real[PATH_MAX];
+
+	if (link->name[0] == '/') {
+		for (size_t i = 0; !o && i < s->root_count; i++)
+			o = take_alt(s, silt_finder_open(s, s->roots[i], "%s", link->name), link);
+		if (!o && *s->roots[0])
+			o = take_alt(s, silt_finder_open(s, "", "%s", link->name), link);
+	} else {
+		/* The owner's path is complete, its root included: links on it are resolved there already. */
+		if (given_directory("", owner, real))
+			o = take_alt(s, silt_finder_open(s, "", "%s/%s", real, link->name), link);
+		if (!o && real_directory("", owner, real))
+			o = take_alt(s, silt_finder_open(s, "", "%s/%s", real, link->name), link);
+	}
+	for (size_t i = 0; !o && silt_finder_debug_dir(s, i, &root, &dir); i++) {
+		if (dwz)
+			o = take_alt(s, silt_finder_open(s, root, "%s%s", dir, dwz), link);
+		if (!o && *base)
+			o = take_alt(s, silt_finder_open(s, root, "%s/.dwz/%s", dir, base), link);
+	}
+	return o;
+}
+
+static void find_alt(struct silt_finder *s, struct silt_object *owner)
+{
+	struct silt_altlink link;
+
+	if (!silt_altlink_find(owner, &link))
 		return;
-	name = (const char *)link.data;
-	len = strnlen(name, link.size);
-	if (len + 1 + MIN_BUILD_ID > link.size || link.size - len - 1 > 64)
-		return;
-	s->id = link.data + len + 1;
-	s->id_len = link.size - len - 1;
-	s->check_crc = false;
-	s->f->alt_name = strdup(name);
-	s->f->alt = find_by_build_id(s);
+	s->f->alt_name = strdup(link.name);
+	s->f->alt = silt_finder_by_build_id(s, link.id, link.id_len, ".debug", take_alt, &link);
 	if (!s->f->alt)
-		s->f->alt = find_alt_by_name(s, silt_object_path(owner), name);
+		s->f->alt = find_alt_by_name(s, silt_object_path(owner), &link);
 	s->f->alt_missing = !s->f->alt;
 }
 
-static void open_main(struct search *s)
+static void find_debug(struct silt_finder *s)
 {
-	const struct silt_file_query *q = s->q;
-	struct silt_error err = {0};
-	char path[PATH_MAX];
-	int n = snprintf(path, sizeof(path), "%s%s", q->sysroot ? q->sysroot : "", q->path);
+	struct silt_files *f = s->f;
 
-	if (n < 0 || (size_t)n >= sizeof(path))
+	s->id = s->q->build_id;
+	s->id_len = s->q->build_id_len;
+	if (!s->id_len && f->main)
+		s->id = silt_object_build_id(f->main, &s->id_len);
+	f->debug = silt_finder_by_build_id(s, s->id, s->id_len, ".debug", take_debug, NULL);
+	if (!f->debug)
+		f->debug = find_by_debuglink(s);
+	if (!f->debug)
+		f->debug = find_vdso_debug(s);
+	if (f->debug) {
+		silt_object_destroy(s->plain);
 		return;
-	/* The kernel says so of files that were replaced; the new file has the old name. */
-	if (strlen(path) > 10 && strcmp(path + strlen(path) - 10, " (deleted)") == 0)
-		path[strlen(path) - 10] = '\0';
-	if (silt_object_create(path, &s->f->main, &err)) {
-		report(s->f, "%s", err.msg);
-		s->f->main = NULL;
-	} else if (q->build_id_len && !same_id(s->f->main, q->build_id, q->build_id_len)) {
-		report(s->f, "%s: is another build than the one that was loaded", path);
-		s->f->mismatched = true;
-		silt_object_destroy(s->f->main);
-		s->f->main = NULL;
-	} else {
-		report(s->f, "%s: found", path);
 	}
+	f->debug = s->plain;
+	if (f->debug && f->main)
+		silt_shift_find(f->main, f->debug, &f->debug_shift);
+}
+
+static int nothing_found(const struct silt_files *f, const char *path, struct silt_error *err)
+{
+	const char *why = "the file is missing or unreadable, and no debug file has its build-id";
+
+	if (f->mismatched)
+		why = "the file on disk is another build than the one that was loaded: shown by offsets; give the right one "
+		      "below --sysroot, or its debug file below --debug-dir";
+	else if (f->changed)
+		why = "it was changed after the capture and has no build-id to compare: shown by offsets; give the right one below "
+		      "--sysroot";
+	return silt_error_set(err, SILT_E_NOT_FOUND, "%s: %s", path, why);
 }
 
 int silt_files_find(const struct silt_file_query *q, struct silt_files *ret, struct silt_error *err)
 {
-	struct search s = {.q = q, .f = ret};
+	struct silt_finder *s = malloc(sizeof(*s));
 	struct silt_object *owner;
 
-	ret->main = ret->debug = ret->alt = NULL;
-	ret->mismatched = ret->alt_missing = false;
-	ret->alt_name = NULL;
-	open_main(&s);
-	s.id = q->build_id;
-	s.id_len = q->build_id_len;
-	if (!s.id_len && ret->main)
-		s.id = silt_object_build_id(ret->main, &s.id_len);
-	if (!ret->main || !silt_object_has(ret->main, ".debug_info")) {
-		ret->debug = find_by_build_id(&s);
-		if (!ret->debug)
-			ret->debug = find_by_debuglink(&s);
-	}
+	if (!s)
+		return silt_error_set(err, SILT_E_NOMEM, "%s: out of memory", q->path);
+	*ret = (struct silt_files){.attempt = ret->attempt, .data = ret->data};
+	silt_finder_init(s, q, ret);
+	silt_finder_find_module(s);
+	if (!ret->main || !silt_object_has(ret->main, ".debug_info"))
+		find_debug(s);
 	owner = silt_files_dwarf(ret);
 	if (owner)
-		find_alt(&s, owner);
-	if (!ret->main && !ret->debug)
-		return silt_error_set(err, SILT_E_NOT_FOUND, ret->mismatched ?
-				      "%s: the file on disk is another build than the one that was loaded" :
-				      "%s: the file is missing or unreadable, and no debug file has its build-id", q->path);
+		find_alt(s, owner);
+	free(s);
+	/* Nobody can supply a vdso: that it is another kernel's is no news. */
+	if (!ret->main && !ret->debug && q->path[0] != '[')
+		return nothing_found(ret, q->path, err);
 	return SILT_OK;
 }
 

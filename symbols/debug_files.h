@@ -15,13 +15,18 @@ struct silt_file_query {
 	const char *sysroot;     /* or NULL */
 	const char *const *debug_dirs;
 	size_t debug_dir_count;
+	const unsigned *processes; /* that had it loaded and may still be there: their roots and mappings are searched, too */
+	size_t process_count;
+	int64_t not_after;         /* without a build-id: files changed later (nanoseconds since 1970) are not believed; 0: all are */
 };
 
 struct silt_files {
 	struct silt_object *main;  /* the module itself; NULL: missing or another build */
 	struct silt_object *debug; /* separate debug file, NULL: none */
+	uint64_t debug_shift;      /* added to an address of the module, gives the debug file's (modulo 2^64) */
 	struct silt_object *alt;   /* dwz file of the one that holds the DWARF, NULL: none */
 	bool mismatched;           /* the module on disk is another build */
+	bool changed;              /* it was changed since and has no build-id to compare */
 	bool alt_missing;          /* a dwz file is named and was not found */
 	char *alt_name;            /* what it is called */
 	void (*attempt)(void *data, const char *text); /* told of every file tried: "path: what came of it" */

@@ -59,9 +59,14 @@ void silt_dwarf_destroy(struct silt_dwarf *dw)
 struct silt_bytes silt_dwarf_section(struct silt_dwarf *dw, enum silt_dwarf_section id)
 {
 	if (!dw->loaded[id]) {
+		struct silt_error err;
+		int r = silt_object_section(dw->object, section_names[id], &dw->sections[id], &err);
+
 		dw->loaded[id] = true;
-		if (silt_object_section(dw->object, section_names[id], &dw->sections[id], NULL))
+		if (r)
 			dw->sections[id] = (struct silt_bytes){NULL, 0};
+		if (r && r != SILT_E_NOT_FOUND && !dw->section_damage.code)
+			dw->section_damage = err;
 	}
 	return dw->sections[id];
 }

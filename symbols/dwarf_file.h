@@ -67,6 +67,7 @@ struct silt_dwarf {
 	bool loaded[SILT_DW_SECTIONS];
 	SILT_VEC(struct silt_unit) units; /* by offset */
 	struct silt_abbrev_cache abbrevs;
+	struct silt_error section_damage; /* the first section that is there and cannot be read; code 0: none so far */
 	struct silt_error damage; /* why the list of units is incomplete; code 0: it is complete */
 	struct silt_arena *arena;
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A bounded reader of ELF headers, notes and dynamic sections, by pread: a file that shrinks meanwhile is an error, no signal. */
+/* A bounded reader of ELF headers, notes and dynamic sections, by pread (a file that shrinks meanwhile is an error, no signal)
+ * or from memory. */
 #include "symbols/elf_reader.h"
 
 #include <elf.h>
@@ -15,20 +16,27 @@
 
 enum {
 	NOTE_LIMIT = 1 << 20,    /* a build-id note takes 36 bytes; GNU properties and package notes a few hundred */
+	NOTES_LIMIT = 4 << 20,   /* … of all notes together */
+	HEADERS_LIMIT = 1 << 20, /* program or section headers looked at: the largest object files have some 100,000 */
 	DYNAMIC_LIMIT = 1 << 20, /* 65536 entries: glibc's largest users have some hundred */
 	NAME_HITS = 256,         /* places in a string table that end in the wanted name */
 	SCAN_BYTES = 1 << 16,
+	TABLE_LIMIT = 1 << 30,   /* bytes of symbols, or of their names, searched: the largest programs have some 400 MB */
+	PAGE = 4096,             /* segments are mapped from page boundaries, whatever alignment they ask for */
 	SYMBOL_TABLES = 4,       /* a file has at most two; more would only cost time */
 };
 
 struct elf_file {
 	int fd;
+	const uint8_t *bytes; /* NULL: read from fd */
 	const char *name;
 	uint64_t size;
 	bool is64;
 	uint64_t phoff, shoff;
-	uint16_t phentsize, phnum, shentsize;
+	uint16_t phentsize, shentsize;
+	uint32_t phnum;
 	uint64_t shnum;
+	uint64_t notes_read; /* bytes */
 };
 
 struct segment {
@@ -50,7 +58,38 @@ static bool read_at(const struct elf_file *f, uint64_t offset, void *buffer, siz
 {
 	if (offset > f->size || size > f->size - offset)
 		return false;
+	if (f->bytes) {
+		memcpy(buffer, f->bytes + offset, size);
+		return true;
+	}
 	return silt_pread_full(f->fd, buffer, size, offset) == (ssize_t)size;
+}
+
+static bool read_section(const struct elf_file *f, uint64_t i, Elf64_Shdr *ret)
+{
+	Elf32_Shdr s;
+	uint64_t at;
+
+	if (__builtin_mul_overflow(i, (uint64_t)f->shentsize, &at) || __builtin_add_overflow(at, f->shoff, &at))
+		return false;
+	if (f->is64)
+		return f->shentsize >= sizeof(*ret) && read_at(f, at, ret, sizeof(*ret));
+	if (f->shentsize < sizeof(s) || !read_at(f, at, &s, sizeof(s)))
+		return false;
+	*ret = (Elf64_Shdr){.sh_type = s.sh_type, .sh_offset = s.sh_offset, .sh_size = s.sh_size, .sh_link = s.sh_link,
+			    .sh_info = s.sh_info, .sh_addralign = s.sh_addralign, .sh_entsize = s.sh_entsize,
+			    .sh_addr = s.sh_addr};
+	return true;
+}
+
+/* The ELF rule for 65535 program headers and more: the number is in the first section header. */
+static uint32_t extended_phnum(const struct elf_file *f)
+{
+	Elf64_Shdr first;
+
+	if (!f->shoff || !read_section(f, 0, &first))
+		return 0;
+	return first.sh_info < HEADERS_LIMIT ? first.sh_info : HEADERS_LIMIT;
 }
 
 static int read_header(struct elf_file *f, struct silt_elf_info *ret, struct silt_error *err)
@@ -81,6 +120,8 @@ static int read_header(struct elf_file *f, struct silt_elf_info *ret, struct sil
 	f->shnum = f->is64 ? h.e64.e_shnum : h.e32.e_shnum;
 	f->phentsize = f->is64 ? h.e64.e_phentsize : h.e32.e_phentsize;
 	f->shentsize = f->is64 ? h.e64.e_shentsize : h.e32.e_shentsize;
+	if (f->phnum == PN_XNUM)
+		f->phnum = extended_phnum(f);
 	if (f->phnum && f->phentsize < (f->is64 ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr)))
 		return bad(f, err, "program headers are too small");
 	if (f->phnum && (f->phoff > f->size || (uint64_t)f->phnum * f->phentsize > f->size - f->phoff))
@@ -153,34 +194,19 @@ size_t silt_elf_note_build_id(const void *note, size_t size, size_t align, uint8
 	return 0;
 }
 
-static void read_notes(const struct elf_file *f, uint64_t offset, uint64_t size, uint64_t align, struct silt_elf_info *ret)
+static void read_notes(struct elf_file *f, uint64_t offset, uint64_t size, uint64_t align, struct silt_elf_info *ret)
 {
 	void *buffer;
 
-	if (!size || size > NOTE_LIMIT || ret->build_id_len)
+	if (!size || size > NOTE_LIMIT || ret->build_id_len || f->notes_read > NOTES_LIMIT - size)
 		return;
+	f->notes_read += size;
 	buffer = malloc(size);
 	if (!buffer)
 		return;
 	if (read_at(f, offset, buffer, size))
 		ret->build_id_len = silt_elf_note_build_id(buffer, size, align, ret->build_id);
 	free(buffer);
-}
-
-static bool read_section(const struct elf_file *f, uint64_t i, Elf64_Shdr *ret)
-{
-	Elf32_Shdr s;
-	uint64_t at;
-
-	if (__builtin_mul_overflow(i, (uint64_t)f->shentsize, &at) || __builtin_add_overflow(at, f->shoff, &at))
-		return false;
-	if (f->is64)
-		return f->shentsize >= sizeof(*ret) && read_at(f, at, ret, sizeof(*ret));
-	if (f->shentsize < sizeof(s) || !read_at(f, at, &s, sizeof(s)))
-		return false;
-	*ret = (Elf64_Shdr){.sh_type = s.sh_type, .sh_offset = s.sh_offset, .sh_size = s.sh_size, .sh_link = s.sh_link,
-			    .sh_addralign = s.sh_addralign, .sh_entsize = s.sh_entsize, .sh_addr = s.sh_addr};
-	return true;
 }
 
 /* Section count, with the ELF rule for more than 65279 of them; 0 where the table is missing or damaged. */
@@ -194,7 +220,7 @@ static uint64_t section_count(const struct elf_file *f)
 		return f->shnum;
 	if (!read_section(f, 0, &first) || first.sh_size > f->size / f->shentsize)
 		return 0;
-	return first.sh_size;
+	return first.sh_size < HEADERS_LIMIT ? first.sh_size : HEADERS_LIMIT;
 }
 
 /* Offsets in a string table where name stands at the end of a string (linkers share tails). */
@@ -248,7 +274,7 @@ static bool table_defines(const struct elf_file *f, const struct table *t, const
 	bool found = false;
 
 	if (t->strings > f->size || t->strings_size > f->size - t->strings || t->symbols > f->size ||
-	    t->symbols_size > f->size - t->symbols)
+	    t->symbols_size > f->size - t->symbols || t->strings_size > TABLE_LIMIT || t->symbols_size > TABLE_LIMIT)
 		return false;
 	hit_count = find_name(f, t, name, hits);
 	buffer = hit_count ? malloc(step) : NULL;
@@ -352,7 +378,7 @@ static bool defines_malloc(const struct elf_file *f, const struct dynamic *dyn)
 }
 
 /* Notes of a file without program headers (an object file), or whose note segment was zeroed. */
-static void read_note_sections(const struct elf_file *f, struct silt_elf_info *ret)
+static void read_note_sections(struct elf_file *f, struct silt_elf_info *ret)
 {
 	uint64_t count = section_count(f);
 	Elf64_Shdr s;
@@ -365,7 +391,7 @@ static void read_note_sections(const struct elf_file *f, struct silt_elf_info *r
 	}
 }
 
-static int read_segments(const struct elf_file *f, struct silt_elf_info *ret, struct dynamic *dyn, struct silt_error *err)
+static int read_segments(struct elf_file *f, struct silt_elf_info *ret, struct dynamic *dyn, struct silt_error *err)
 {
 	bool have_load = false;
 	struct segment s;
@@ -375,10 +401,8 @@ static int read_segments(const struct elf_file *f, struct silt_elf_info *ret, st
 		if (!read_segment(f, i, &s))
 			return bad(f, err, "program headers cannot be read");
 		if (s.type == PT_LOAD && !have_load) {
-			uint64_t page = s.align > 4096 && !(s.align & (s.align - 1)) ? s.align : 4096;
-
 			have_load = true;
-			ret->first_load_vaddr = s.vaddr & ~(page - 1);
+			ret->first_load_vaddr = s.vaddr & ~(uint64_t)(PAGE - 1);
 		} else if (s.type == PT_INTERP) {
 			ret->has_interp = true;
 			/* A debug file keeps the header without the bytes: no name then. */
@@ -386,7 +410,7 @@ static int read_segments(const struct elf_file *f, struct silt_elf_info *ret, st
 				ret->interp[s.filesz - 1] = '\0';
 			else
 				ret->interp[0] = '\0';
-		} else if (s.type == PT_DYNAMIC) {
+		} else if (s.type == PT_DYNAMIC && !ret->has_dynamic) {
 			ret->has_dynamic = true;
 			/* In a debug file (sections without bytes) the offset means nothing: a failure there is no damage. */
 			r = read_dynamic(f, &s, ret, dyn, f->shoff ? NULL : err);
@@ -399,48 +423,77 @@ static int read_segments(const struct elf_file *f, struct silt_elf_info *ret, st
 	return SILT_OK;
 }
 
-static int inspect(int fd, const char *name, bool symbols, struct silt_elf_info *ret, struct silt_error *err)
+static int inspect(struct elf_file *f, bool symbols, struct silt_elf_info *ret, struct silt_error *err)
 {
-	struct elf_file f = {.fd = fd, .name = name};
 	struct silt_elf_info info = {0};
 	struct dynamic dyn = {0};
+	int r = read_header(f, &info, err);
+
+	if (!r)
+		r = read_segments(f, &info, &dyn, err);
+	if (r)
+		return r;
+	if (!info.build_id_len)
+		read_note_sections(f, &info);
+	info.exports_malloc = symbols && defines_malloc(f, &dyn);
+	*ret = info;
+	return SILT_OK;
+}
+
+static int inspect_fd(int fd, const char *name, bool symbols, struct silt_elf_info *ret, struct silt_error *err)
+{
+	struct elf_file f = {.fd = fd, .name = name};
 	struct stat st;
-	int r;
 
 	if (fstat(fd, &st))
 		return silt_error_os(err, errno, "cannot read %s", name);
 	if (!S_ISREG(st.st_mode))
 		return silt_error_set(err, SILT_E_BAD_DATA, "%s: not a regular file, so no ELF file", name);
 	f.size = (uint64_t)st.st_size;
-	r = read_header(&f, &info, err);
-	if (!r)
-		r = read_segments(&f, &info, &dyn, err);
-	if (r)
-		return r;
-	if (!info.build_id_len)
-		read_note_sections(&f, &info);
-	info.exports_malloc = symbols && defines_malloc(&f, &dyn);
-	*ret = info;
-	return SILT_OK;
+	return inspect(&f, symbols, ret, err);
 }
 
 int silt_elf_inspect_fd(int fd, const char *name, struct silt_elf_info *ret, struct silt_error *err)
 {
-	return inspect(fd, name, true, ret, err);
+	return inspect_fd(fd, name, true, ret, err);
 }
 
 int silt_elf_identify_fd(int fd, const char *name, struct silt_elf_info *ret, struct silt_error *err)
 {
-	return inspect(fd, name, false, ret, err);
+	return inspect_fd(fd, name, false, ret, err);
 }
 
-int silt_elf_inspect(const char *path, struct silt_elf_info *ret, struct silt_error *err)
+int silt_elf_inspect_memory(const void *bytes, size_t size, const char *name, struct silt_elf_info *ret, struct silt_error *err)
+{
+	struct elf_file f = {.fd = -1, .bytes = bytes, .size = size, .name = name};
+
+	return inspect(&f, true, ret, err);
+}
+
+int silt_elf_identify_memory(const void *bytes, size_t size, const char *name, struct silt_elf_info *ret, struct silt_error *err)
+{
+	struct elf_file f = {.fd = -1, .bytes = bytes, .size = size, .name = name};
+
+	return inspect(&f, false, ret, err);
+}
+
+static int inspect_path(const char *path, bool symbols, struct silt_elf_info *ret, struct silt_error *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), r;
 
 	if (fd < 0)
 		return silt_error_os(err, errno, "cannot open %s", path);
-	r = silt_elf_inspect_fd(fd, path, ret, err);
+	r = inspect_fd(fd, path, symbols, ret, err);
 	close(fd);
 	return r;
+}
+
+int silt_elf_inspect(const char *path, struct silt_elf_info *ret, struct silt_error *err)
+{
+	return inspect_path(path, true, ret, err);
+}
+
+int silt_elf_identify(const char *path, struct silt_elf_info *ret, struct silt_error *err)
+{
+	return inspect_path(path, false, ret, err);
 }

@@ -27,8 +27,12 @@ struct silt_elf_info {
 /** Reads headers, notes and the dynamic section of a file. Any damage is an error, never a crash. */
 int silt_elf_inspect(const char *path, struct silt_elf_info *ret, struct silt_error *err);
 int silt_elf_inspect_fd(int fd, const char *name, struct silt_elf_info *ret, struct silt_error *err);
-/** As silt_elf_inspect_fd without a look through the symbol tables: exports_malloc stays false. For large files. */
+/** The same without a look through the symbol tables: exports_malloc stays false. For large files. */
+int silt_elf_identify(const char *path, struct silt_elf_info *ret, struct silt_error *err);
 int silt_elf_identify_fd(int fd, const char *name, struct silt_elf_info *ret, struct silt_error *err);
+/** Both of a file image in memory. */
+int silt_elf_inspect_memory(const void *bytes, size_t size, const char *name, struct silt_elf_info *ret, struct silt_error *err);
+int silt_elf_identify_memory(const void *bytes, size_t size, const char *name, struct silt_elf_info *ret, struct silt_error *err);
 /** Finds a build-id in the bytes of a PT_NOTE segment (any alignment 4 or 8). Returns its length or 0. */
 size_t silt_elf_note_build_id(const void *note, size_t size, size_t align, uint8_t ret[64]);
 

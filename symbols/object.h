@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /**
- * One ELF file, mapped read-only by libelf: sections as plain bytes (decompressed when needed), segments, symbols.
+ * One ELF file, mapped read-only by libelf or in memory: sections as plain bytes (decompressed when needed), segments,
+ * symbols.
  *
  * For use in a parsing child only: a file that is cut short while it is mapped raises SIGBUS.
  */
@@ -38,12 +39,17 @@ struct silt_elf_symbol {
 
 /** Opens an ELF file. Destroy with silt_object_destroy. */
 int silt_object_create(const char *path, struct silt_object **ret, struct silt_error *err);
+/** The same of a file image in a mapping of capacity bytes, which it takes over (also on failure). name is for messages. */
+int silt_object_create_memory(const char *name, uint8_t *image, size_t size, size_t capacity, struct silt_object **ret,
+			      struct silt_error *err);
 void silt_object_destroy(struct silt_object *o);
 
 const char *silt_object_path(const struct silt_object *o);
 /** Build-id, or length 0. */
 const uint8_t *silt_object_build_id(const struct silt_object *o, size_t *ret_len);
 bool silt_object_same_file(const struct silt_object *a, const struct silt_object *b);
+/** When the file's content or its place was last changed: nanoseconds since 1970; 0 for an image in memory. */
+int64_t silt_object_changed(const struct silt_object *o);
 bool silt_object_is_64(const struct silt_object *o);
 /** CRC-32 of the whole file, as .gnu_debuglink records it. */
 uint32_t silt_object_crc(const struct silt_object *o);

@@ -10,15 +10,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/reader.h"
 #include "base/writer.h"
+#include "symbols/demangle.h"
 #include "symbols/sandbox.h"
 #include "symbols/symbols_internal.h"
 #include "symbols/wire.h"
 #include "symbols/worker.h"
 
 enum {
-	DEFAULT_TIMEOUT = 60, /* seconds for one child: the largest programs take a few */
 	MAX_JOBS = 64,
 	READ_BYTES = 1 << 16,
 	/* What a child may say in all: far above what names take, far below what would hurt. */
@@ -26,7 +27,6 @@ enum {
 	OUTPUT_PER_ADDRESS = 4096,
 	SPLIT_ADDRESSES = 1024, /* a module is shared out among children in parts of at least this many addresses */
 };
-#define DEFAULT_MEMORY (2ull << 30) /* the compressed debug information of the largest programs fits */
 
 enum outcome {
 	OUTCOME_RUNNING,
@@ -83,7 +83,9 @@ static void __attribute__((noreturn)) run_child(const struct pool *p, const stru
 	const struct silt_symbols_module *m = &p->sy->modules.items[t->module];
 	struct silt_job job = {
 		.query = {.path = m->path, .build_id = m->build_id, .build_id_len = m->build_id_len, .sysroot = o->sysroot,
-			  .debug_dirs = o->debug_dirs, .debug_dir_count = o->debug_dir_count},
+			  .debug_dirs = o->debug_dirs, .debug_dir_count = o->debug_dir_count,
+			  .processes = p->sy->processes.items, .process_count = p->sy->processes.count,
+			  .not_after = p->sy->captured},
 		.pcs = t->pcs,
 		.count = t->count,
 		.no_inlines = o->no_inlines,
@@ -93,7 +95,8 @@ static void __attribute__((noreturn)) run_child(const struct pool *p, const stru
 	};
 
 	reset_signals();
-	silt_sandbox_enter(fd, o->max_memory ? o->max_memory : DEFAULT_MEMORY, p->timeout + 1);
+	silt_demangle_guard_start();
+	silt_sandbox_enter(fd, silt_limit_or_default(SILT_LIMIT_PARSER_MEMORY, o->max_memory), p->timeout + 1);
 	_exit(silt_worker_run(&job, fd) ? 0 : 1);
 }
 
@@ -361,9 +364,10 @@ static int compare_tasks(const void *a, const void *b)
 int silt_pool_run(struct silt_symbols *sy, const struct silt_pool_work *work, size_t count, struct silt_error *err)
 {
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	struct pool p = {.sy = sy, .timeout = sy->options.timeout_seconds ? sy->options.timeout_seconds : DEFAULT_TIMEOUT};
+	struct pool p = {.sy = sy};
 	int r = SILT_OK;
 
+	p.timeout = (unsigned)silt_limit_or_default(SILT_LIMIT_PARSER_SECONDS, sy->options.timeout_seconds);
 	p.jobs = sy->options.jobs ? sy->options.jobs : processors > 0 ? (unsigned)processors : 1;
 	if (p.jobs > MAX_JOBS)
 		p.jobs = MAX_JOBS;

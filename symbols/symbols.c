@@ -64,6 +64,7 @@ void silt_symbols_destroy(struct silt_symbols *sy)
 	}
 	silt_vec_free(&sy->modules);
 	silt_vec_free(&sy->warnings);
+	silt_vec_free(&sy->processes);
 	silt_intern_destroy(sy->module_keys);
 	silt_intern_destroy(sy->strings);
 	silt_arena_destroy(sy->arena);
@@ -127,6 +128,19 @@ int silt_symbols_add_module(struct silt_symbols *sy, const char *path, const uin
 	m.build_id_len = build_id_len;
 	m.path = silt_intern_text(sy->module_keys, number);
 	return silt_vec_push(&sy->modules, m) ? (int)number : no_memory(err);
+}
+
+int silt_symbols_add_process(struct silt_symbols *sy, unsigned pid, int64_t captured_ns, struct silt_error *err)
+{
+	bool known = false;
+
+	if (captured_ns && (!sy->captured || captured_ns < sy->captured))
+		sy->captured = captured_ns;
+	for (size_t i = 0; i < sy->processes.count; i++)
+		known |= sy->processes.items[i] == pid;
+	if (known || !pid)
+		return SILT_OK;
+	return silt_vec_push(&sy->processes, pid) ? SILT_OK : no_memory(err);
 }
 
 static int compare_u64(const void *a, const void *b)
@@ -225,7 +239,8 @@ static int warn_of_missing(struct silt_symbols *sy, const struct silt_pool_work 
 	for (size_t i = 0; i < count; i++) {
 		const struct silt_symbols_module *m = &sy->modules.items[work[i].module];
 
-		if (m->failed || m->sources & SILT_SOURCE_DWARF)
+		/* The kernel's own code has none that could be installed. */
+		if (m->failed || m->sources & SILT_SOURCE_DWARF || m->path[0] == '[')
 			continue;
 		if (missing++ < WARNING_NAMES && used < sizeof(names) - 1)
 			used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", missing > 1 ? ", " : "",
@@ -265,6 +280,12 @@ static int collect_work(struct silt_symbols *sy, struct silt_pool_work *work, si
 	return SILT_OK;
 }
 
+/* "[vsyscall]" and the like have no file to look into; the vdso may be that of the running kernel. */
+static bool has_file(const struct silt_symbols_module *m)
+{
+	return m->path[0] != '[' || (strcmp(m->path, "[vdso]") == 0 && m->build_id_len);
+}
+
 int silt_symbols_resolve(struct silt_symbols *sy, struct silt_error *err)
 {
 	struct silt_pool_work *work = calloc(sy->modules.count + 1, sizeof(*work));
@@ -277,9 +298,8 @@ int silt_symbols_resolve(struct silt_symbols *sy, struct silt_error *err)
 	if (!r) {
 		struct silt_pool_work *with_file = calloc(n + 1, sizeof(*with_file));
 
-		/* "[vdso]" and the like have no file to look into. */
 		for (size_t i = 0; with_file && i < n; i++)
-			if (sy->modules.items[work[i].module].path[0] != '[')
+			if (has_file(&sy->modules.items[work[i].module]))
 				with_file[files++] = work[i];
 		r = with_file ? silt_pool_run(sy, with_file, files, err) : no_memory(err);
 		if (!r)

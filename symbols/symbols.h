@@ -53,6 +53,12 @@ void silt_symbols_destroy(struct silt_symbols *sy);
  */
 int silt_symbols_add_module(struct silt_symbols *sy, const char *path, const uint8_t *build_id,
 			    size_t build_id_len, struct silt_error *err);
+/**
+ * Names a process that the modules were seen in, at captured_ns (nanoseconds since 1970; 0: unknown). While it is there
+ * still, its root and its mappings are searched for modules and debug files too (containers, deleted files), where a
+ * build-id can be compared. A module without a build-id whose file was changed after the earliest such moment is not believed.
+ */
+int silt_symbols_add_process(struct silt_symbols *sy, unsigned pid, int64_t captured_ns, struct silt_error *err);
 /** Asks for a link-time address; a return address unless exact. Duplicates are free. */
 int silt_symbols_request(struct silt_symbols *sy, int module, uint64_t offset, bool exact,
 			 struct silt_error *err);
@@ -71,6 +77,7 @@ enum silt_symbols_source {
 	SILT_SOURCE_ALT = 2,    /* a dwz file that the DWARF refers to */
 	SILT_SOURCE_SYMTAB = 4, /* .symtab: all functions, no lines */
 	SILT_SOURCE_DYNSYM = 8, /* exported functions only */
+	SILT_SOURCE_PACKED = 16, /* .gnu_debugdata: functions that are not exported, no lines */
 };
 
 /** What the search for a module's symbols came to, for `silt symbols --list` and doctor. Filled by resolve. */

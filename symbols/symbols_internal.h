@@ -33,6 +33,8 @@ struct silt_symbols {
 	struct silt_intern *module_keys; /* path, NUL, build-id */
 	SILT_VEC(struct silt_symbols_module) modules;
 	SILT_VEC(const char *) warnings;
+	SILT_VEC(unsigned) processes; /* silt_symbols_add_process */
+	int64_t captured;             /* the earliest of theirs; 0: none is known */
 };
 
 /** Adds a warning unless it is there already. */

@@ -9,12 +9,13 @@
 /* The gap below address i: what the table says about the bytes between address i - 1 and address i. */
 struct gap {
 	struct silt_symbol_hit unsized; /* highest label without size in the gap */
+	const struct silt_object *object; /* where it is from */
 	uint32_t section;
 	uint64_t end;                   /* highest end of a sized symbol in the gap */
 };
 
 struct lookup {
-	struct silt_object *object;
+	const struct silt_object *object; /* whose symbols come in */
 	const uint64_t *pcs;
 	size_t n;
 	struct silt_symbol_hit *best;
@@ -47,6 +48,7 @@ static void take(void *data, const struct silt_elf_symbol *s)
 	if (!s->size || __builtin_add_overflow(s->value, s->size, &end)) {
 		if (is_better(s, rank, &l->gaps[i].unsized)) {
 			l->gaps[i].unsized = (struct silt_symbol_hit){s->name, s->value, 0, rank};
+			l->gaps[i].object = l->object;
 			l->gaps[i].section = s->section;
 		}
 		return;
@@ -72,16 +74,16 @@ static void use_unsized(struct lookup *l)
 			end = l->gaps[i].end;
 		if (l->best[i].name || !nearest || nearest->unsized.start < end)
 			continue;
-		if (silt_object_section_span(l->object, nearest->section, &span) && l->pcs[i] >= span.start &&
+		if (silt_object_section_span(nearest->object, nearest->section, &span) && l->pcs[i] >= span.start &&
 		    l->pcs[i] < span.end)
 			l->best[i] = nearest->unsized;
 	}
 }
 
-int silt_symtab_find(struct silt_object *o, bool dynamic, const uint64_t *pcs, size_t n, struct silt_symbol_hit *hits,
-		     struct silt_error *err)
+int silt_symtab_find(const struct silt_symtab_table *tables, size_t table_count, const uint64_t *pcs, size_t n,
+		     struct silt_symbol_hit *hits, struct silt_error *err)
 {
-	struct lookup l = {.object = o, .pcs = pcs, .n = n};
+	struct lookup l = {.pcs = pcs, .n = n};
 
 	if (!n)
 		return SILT_OK;
@@ -90,9 +92,12 @@ int silt_symtab_find(struct silt_object *o, bool dynamic, const uint64_t *pcs, s
 	if (!l.best || !l.gaps) {
 		free(l.best);
 		free(l.gaps);
-		return silt_error_set(err, SILT_E_NOMEM, "%s: out of memory", silt_object_path(o));
+		return silt_error_set(err, SILT_E_NOMEM, "out of memory for symbol tables");
 	}
-	silt_object_symbols(o, dynamic, take, &l);
+	for (size_t i = 0; i < table_count; i++) {
+		l.object = tables[i].object;
+		silt_object_symbols(tables[i].object, tables[i].dynamic, take, &l);
+	}
 	use_unsized(&l);
 	for (size_t i = 0; i < n; i++)
 		if (!hits[i].name)

@@ -12,13 +12,18 @@ struct silt_symbol_hit {
 	int rank;
 };
 
+struct silt_symtab_table {
+	struct silt_object *object;
+	bool dynamic; /* .dynsym, else .symtab */
+};
+
 /**
- * Looks up n sorted addresses in .symtab (or .dynsym); addresses that have a name already are left alone.
+ * Looks up n sorted addresses in tables that count as one; addresses that have a name already are left alone.
  * A symbol covers [value, value + size); the nearest start wins, then functions over labels, global over weak over
  * local, larger over smaller. Without such a symbol the nearest lower one without size in the same section counts,
  * unless a sized one ends between.
  */
-int silt_symtab_find(struct silt_object *o, bool dynamic, const uint64_t *pcs, size_t n, struct silt_symbol_hit *hits,
-		     struct silt_error *err);
+int silt_symtab_find(const struct silt_symtab_table *tables, size_t table_count, const uint64_t *pcs, size_t n,
+		     struct silt_symbol_hit *hits, struct silt_error *err);
 
 #endif

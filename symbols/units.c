@@ -84,7 +84,8 @@ int silt_units_read(struct silt_dwarf *dw, struct silt_error *err)
 	int r;
 
 	if (!info.data || !abbrev.data)
-		return silt_error_set(err, SILT_E_NOT_FOUND, "%s: no debug information", silt_object_path(dw->object));
+		return dw->section_damage.code ? silt_error_set(err, dw->section_damage.code, "%s", dw->section_damage.msg) :
+		       silt_error_set(err, SILT_E_NOT_FOUND, "%s: no debug information", silt_object_path(dw->object));
 	r = silt_libdwarf_open(&file, &dbg, &error);
 	if (r == DW_DLV_NO_ENTRY)
 		return silt_error_set(err, SILT_E_NOT_FOUND, "%s: no debug information", silt_object_path(dw->object));

@@ -12,7 +12,8 @@
 #include "symbols/lines.h"
 #include "symbols/names.h"
 #include "symbols/report.h"
-#include "symbols/symtab.h"
+#include "symbols/shift.h"
+#include "symbols/tables.h"
 #include "symbols/unit_index.h"
 
 enum { MAX_NAME = 1 << 14 };
@@ -33,7 +34,10 @@ struct worker {
 	const struct silt_job *job;
 	struct silt_report report;
 	struct silt_files files;
+	struct silt_object *packed; /* the symbol table in .gnu_debugdata, NULL: not needed */
 	struct silt_dwarf *dwarf, *alt;
+	uint64_t shift;                   /* of addresses in the DWARF: silt_files.debug_shift, where that file holds it */
+	SILT_VEC(struct silt_span) code;  /* where code may be, in the DWARF's addresses */
 	SILT_VEC(struct open_end) open_ends;
 	SILT_VEC(struct silt_report_frame) open_frames;
 	struct silt_map names; /* offset of an entry -> index into name_ids */
@@ -44,19 +48,31 @@ struct worker {
 	bool failed;
 };
 
+/* The segments of the module, which a debug file copies at best, in the addresses of the DWARF. */
+static void find_code(struct worker *w, const struct silt_object *owner)
+{
+	size_t count;
+	const struct silt_span *code = silt_object_code(w->files.main ? w->files.main : owner, &count);
+
+	w->shift = owner == w->files.debug ? w->files.debug_shift : 0;
+	for (size_t i = 0; i < count; i++) {
+		struct silt_span span = {code[i].start + w->shift, code[i].end + w->shift};
+
+		if (!silt_vec_push(&w->code, span))
+			w->failed = true;
+	}
+}
+
 static bool load_dwarf(struct worker *w)
 {
 	struct silt_object *owner = w->job->no_dwarf ? NULL : silt_files_dwarf(&w->files);
-	const struct silt_span *code;
-	size_t code_count;
 	struct silt_error err;
 
 	if (!owner)
 		return false;
-	/* A debug file's segments are a copy of the module's: same addresses. */
-	code = silt_object_code(w->files.main ? w->files.main : owner, &code_count);
+	find_code(w, owner);
 	if (w->files.alt) {
-		if (silt_dwarf_create(w->files.alt, NULL, code, code_count, &w->alt, &err))
+		if (silt_dwarf_create(w->files.alt, NULL, w->code.items, w->code.count, &w->alt, &err))
 			silt_report_text(&w->report, SILT_WIRE_WARNING, err.msg);
 		else
 			silt_report_source(&w->report, SILT_SOURCE_ALT, silt_object_path(w->files.alt));
@@ -67,7 +83,7 @@ static bool load_dwarf(struct worker *w)
 			 "install the debug package that holds it", silt_object_path(owner), w->files.alt_name);
 		silt_report_text(&w->report, SILT_WIRE_WARNING, text);
 	}
-	if (silt_dwarf_create(owner, w->alt, code, code_count, &w->dwarf, &err)) {
+	if (silt_dwarf_create(owner, w->alt, w->code.items, w->code.count, &w->dwarf, &err)) {
 		silt_report_text(&w->report, SILT_WIRE_WARNING, err.msg);
 		return false;
 	}
@@ -82,9 +98,11 @@ static struct name_ids name_strings(struct worker *w, const char *linkage, const
 	char *readable = linkage ? silt_demangle(linkage, w->job->demangle) : NULL;
 	/* An assembler name of C (asm labels, aliases) is what other tools show too; a mangled one that cannot be read is
 	 * worse than the plain name. */
-	bool plain = linkage && (w->job->demangle == SILT_DEMANGLE_OFF || linkage[0] != '_' || !strchr("ZR", linkage[1]));
+	bool plain = linkage && (w->job->demangle == SILT_DEMANGLE_OFF || !silt_demangle_is_mangled(linkage));
 	struct name_ids ids = {0};
 
+	if (!readable && !plain && name && w->job->demangle == SILT_DEMANGLE_SHORT)
+		readable = silt_demangle_fold(name, SILT_NAME_CXX);
 	ids.linkage = silt_report_string(&w->report, linkage);
 	ids.function = silt_report_string(&w->report, readable ? readable : plain || !name ? linkage : name);
 	free(readable);
@@ -156,7 +174,7 @@ static void answer_address(struct worker *w, uint32_t index, uint32_t scope, con
 		f = &frames[count++];
 		f->function = ids.function;
 		f->linkage = ids.linkage;
-		f->start = s->start;
+		f->start = s->start - w->shift;
 		named = ids.function && (ids.linkage || !ids.mangles);
 		scope = s->parent;
 		if (scope != SILT_NO_SCOPE && count < SILT_WIRE_MAX_FRAMES) {
@@ -206,6 +224,8 @@ static int compare_u64(const void *a, const void *b)
 
 /* Working arrays for all addresses of the job. */
 struct plan {
+	uint64_t *wanted; /* the job's addresses as the DWARF has them: count of them, beginning with the job's first */
+	size_t first, count;
 	uint32_t *unit_of;
 	uint64_t *order; /* unit << 32 | index: sorted, the addresses of one unit stand together and ascend */
 	uint64_t *pcs;
@@ -215,17 +235,19 @@ struct plan {
 
 static bool plan_init(struct plan *p, size_t n)
 {
+	p->wanted = calloc(n, sizeof(*p->wanted));
 	p->unit_of = calloc(n, sizeof(*p->unit_of));
 	p->order = calloc(n, sizeof(*p->order));
 	p->pcs = calloc(n, sizeof(*p->pcs));
 	p->indices = calloc(n, sizeof(*p->indices));
 	p->scope_of = calloc(n, sizeof(*p->scope_of));
 	p->rows = calloc(n, sizeof(*p->rows));
-	return p->unit_of && p->order && p->pcs && p->indices && p->scope_of && p->rows;
+	return p->wanted && p->unit_of && p->order && p->pcs && p->indices && p->scope_of && p->rows;
 }
 
 static void plan_deinit(struct plan *p)
 {
+	free(p->wanted);
 	free(p->unit_of);
 	free(p->order);
 	free(p->pcs);
@@ -236,23 +258,29 @@ static void plan_deinit(struct plan *p)
 
 static void answer_by_dwarf(struct worker *w)
 {
-	size_t n = w->job->count;
+	const struct silt_job *job = w->job;
 	struct plan p = {0};
+	size_t n = 0;
 
-	if (!plan_init(&p, n) || silt_unit_index_find(w->dwarf, w->job->pcs, n, p.unit_of, NULL)) {
+	if (plan_init(&p, job->count))
+		n = p.count = silt_shift_apply(job->pcs, job->count, w->shift, p.wanted, &p.first);
+	else
 		w->failed = true;
-		plan_deinit(&p);
-		return;
-	}
+	if (n && silt_unit_index_find(w->dwarf, p.wanted, n, p.unit_of, NULL))
+		w->failed = true;
+	for (size_t i = 0; i < job->count; i++)
+		if (i < p.first || i - p.first >= n)
+			leave_open(w, (uint32_t)i, NULL, 0);
 	for (size_t i = 0; i < n; i++)
 		p.order[i] = (uint64_t)p.unit_of[i] << 32 | i;
-	qsort(p.order, n, sizeof(*p.order), compare_u64);
+	if (n)
+		qsort(p.order, n, sizeof(*p.order), compare_u64);
 	for (size_t first = 0, end; first < n && !w->failed; first = end) {
 		uint32_t unit = (uint32_t)(p.order[first] >> 32);
 
 		for (end = first; end < n && p.order[end] >> 32 == unit; end++) {
-			p.indices[end - first] = (uint32_t)p.order[end];
-			p.pcs[end - first] = w->job->pcs[(uint32_t)p.order[end]];
+			p.indices[end - first] = (uint32_t)(p.first + (uint32_t)p.order[end]);
+			p.pcs[end - first] = p.wanted[(uint32_t)p.order[end]];
 		}
 		if (unit != SILT_NO_UNIT) {
 			answer_unit(w, &w->dwarf->units.items[unit], p.pcs, p.indices, end - first, p.scope_of, p.rows);
@@ -271,14 +299,14 @@ static int compare_open_ends(const void *a, const void *b)
 	return x->index < y->index ? -1 : x->index > y->index;
 }
 
-static void try_table(struct worker *w, struct silt_object *o, bool dynamic, const uint64_t *pcs, struct silt_symbol_hit *hits,
-		      size_t n)
+static void report_source(void *data, unsigned kind, const char *path)
 {
-	if (!o || !silt_object_has(o, dynamic ? ".dynsym" : ".symtab"))
-		return;
-	if (silt_symtab_find(o, dynamic, pcs, n, hits, NULL))
-		w->failed = true;
-	silt_report_source(&w->report, dynamic ? SILT_SOURCE_DYNSYM : SILT_SOURCE_SYMTAB, silt_object_path(o));
+	silt_report_source(&((struct worker *)data)->report, kind, path);
+}
+
+static void report_damage(void *data, const char *text)
+{
+	silt_report_text(&((struct worker *)data)->report, SILT_WIRE_WARNING, text);
 }
 
 static void close_end(struct worker *w, const struct open_end *end, const struct silt_symbol_hit *hit)
@@ -287,7 +315,7 @@ static void close_end(struct worker *w, const struct open_end *end, const struct
 	struct silt_report_frame *frames = end->frame_count ? &w->open_frames.items[end->frame_first] : &none;
 	size_t count = end->frame_count ? end->frame_count : 1;
 	struct silt_report_frame *physical = &frames[count - 1];
-	bool mangled = hit->name && hit->name[0] == '_' && hit->name[1] && strchr("ZR", hit->name[1]);
+	bool mangled = hit->name && silt_demangle_is_mangled(hit->name);
 
 	/* A name from DWARF gives way only to the mangled name of just that function. */
 	if (hit->name && (!physical->function || (mangled && hit->start == physical->start))) {
@@ -301,9 +329,10 @@ static void close_end(struct worker *w, const struct open_end *end, const struct
 		silt_report_answer(&w->report, end->index, frames, count);
 }
 
-/* Names what the DWARF left open from the symbol tables: the module's own, the debug file's, the exported names. */
+/* Names what the DWARF left open from the symbol tables. */
 static void answer_by_symbols(struct worker *w)
 {
+	struct silt_tables_events events = {report_source, report_damage, w};
 	size_t n = w->open_ends.count;
 	uint64_t *pcs = calloc(n ? n : 1, sizeof(*pcs));
 	struct silt_symbol_hit *hits = calloc(n ? n : 1, sizeof(*hits));
@@ -316,11 +345,8 @@ static void answer_by_symbols(struct worker *w)
 		qsort(w->open_ends.items, n, sizeof(*w->open_ends.items), compare_open_ends);
 	for (size_t i = 0; i < n; i++)
 		pcs[i] = w->job->pcs[w->open_ends.items[i].index];
-	if (n) {
-		try_table(w, w->files.main, false, pcs, hits, n);
-		try_table(w, w->files.debug, false, pcs, hits, n);
-		try_table(w, w->files.main, true, pcs, hits, n);
-	}
+	if (n && silt_tables_find(&w->files, pcs, n, hits, &events, &w->packed, NULL))
+		w->failed = true;
 	for (size_t i = 0; i < n; i++)
 		close_end(w, &w->open_ends.items[i], &hits[i]);
 	free(pcs);
@@ -358,6 +384,8 @@ bool silt_worker_run(const struct silt_job *job, int fd)
 			answer_by_dwarf(&w);
 		else
 			leave_all_open(&w);
+		if (w.dwarf && w.dwarf->section_damage.code)
+			silt_report_text(&w.report, SILT_WIRE_WARNING, w.dwarf->section_damage.msg);
 		answer_by_symbols(&w);
 	}
 	if (w.failed)
@@ -365,7 +393,9 @@ bool silt_worker_run(const struct silt_job *job, int fd)
 	done = silt_report_end(&w.report) && !w.failed;
 	silt_dwarf_destroy(w.dwarf);
 	silt_dwarf_destroy(w.alt);
+	silt_object_destroy(w.packed);
 	silt_files_deinit(&w.files);
+	silt_vec_free(&w.code);
 	silt_scopes_deinit(&w.scopes);
 	silt_lines_deinit(&w.lines);
 	silt_vec_free(&w.open_ends);

@@ -45,8 +45,7 @@ struct cfi_row {
 /* Where the unwind tables of the module that holds a pc are. Reads stay inside [lo, hi). */
 struct cfi_module {
 	uint64_t lo, hi;             /* the module's mapped range */
-	const uint8_t *eh_frame_hdr; /* NULL: none */
-	uint64_t eh_frame_hdr_size;  /* 0: unknown, bounded by hi */
+	const uint8_t *eh_frame_hdr; /* NULL: none; how long it is, nobody tells: it ends before hi */
 };
 
 /** Finds the row for lookup address pc (callers pass return address - 1, or the exact pc of an interrupted frame).

@@ -208,8 +208,6 @@ static bool fde_find(const struct cfi_module *m, uint64_t pc, struct cfi_fde *re
 	uint8_t version, ptr_enc, count_enc, table_enc;
 	unsigned size;
 
-	if (!c.bad && m->eh_frame_hdr_size != 0 && m->eh_frame_hdr_size < (uint64_t)(c.end - c.p))
-		c.end = c.p + m->eh_frame_hdr_size;
 	version = (uint8_t)cfi_cursor_uint(&c, 1);
 	ptr_enc = (uint8_t)cfi_cursor_uint(&c, 1);
 	count_enc = (uint8_t)cfi_cursor_uint(&c, 1);

@@ -27,7 +27,7 @@ static void side_fill(struct silt_db_side *s, uint64_t addr, uint64_t size, uint
 {
 	s->size = size;
 	s->context = context;
-	s->reserved = mapping;
+	s->mapping = mapping;
 	ATOMIC_RELEASE(&s->key, addr);
 }
 
@@ -122,7 +122,7 @@ void side_cut(uint64_t lo, uint64_t hi)
 		uint64_t start = ATOMIC_ACQUIRE(&s->key), end, size;
 		uint32_t context;
 
-		if (start <= KEY_REMOVED || start & SILT_DB_SIDE_BUSY || start >= hi || !s->reserved)
+		if (start <= KEY_REMOVED || start & SILT_DB_SIDE_BUSY || start >= hi || !s->mapping)
 			continue;
 		end = start + s->size;
 		if (end <= lo)

@@ -12,8 +12,6 @@
 void thread_many(void)
 {
 	agent_hot.single_tp = 0;
-	if (agent_hot.base)
-		agent_db()->multi_threaded = 1;
 }
 
 static struct silt_db_thread *shared_new(uint32_t *ret_index)
@@ -64,7 +62,6 @@ static struct agent_thread *thread_new(uint64_t tp)
 	t->tid = agent_no_syscalls ? 0 : (uint32_t)sys_gettid();
 	t->random = tp * RULE_MUL ^ agent_db()->session[0];
 	t->shared = shared;
-	shared->thread_pointer = tp;
 	shared->tid = t->tid;
 	shared->cache_size = CACHE_FIRST;
 	ATOMIC_RELEASE(&shared->cache_ref, cache);
@@ -170,7 +167,6 @@ void thread_identify(struct agent_thread *t)
 	}
 	for (uint32_t i = 0; i < WALK_MEMOS; i++)
 		t->memo[i].last_use = 0;
-	fresh->thread_pointer = t->shared->thread_pointer;
 	fresh->tid = tid;
 	fresh->cache_ref = t->shared->cache_ref;
 	t->shared->cache_size = 0;

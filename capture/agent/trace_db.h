@@ -23,7 +23,7 @@
 
 #define SILT_DB_RUN_MAGIC 0x6e7552744c695321ull /* "!SiLtRun" */
 #define SILT_DB_MAGIC 0x62446574536c6953ull
-#define SILT_DB_VERSION 1u
+#define SILT_DB_VERSION 2u
 #define SILT_DB_NAME "silt-db"
 
 #define SILT_DB_RUN_SIZE 65536ull /* bytes of the run area that are mapped */
@@ -104,7 +104,6 @@ struct silt_db_run {
 struct silt_db_node {
 	uint64_t pcword; /* pc | generation << 48 | flags << 56; see below */
 	uint32_t parent; /* caller's node, 0: outermost */
-	uint32_t next;   /* unused: keeps the size at 16 */
 };
 #define SILT_DB_PC_MASK 0x0000ffffffffffffull
 #define SILT_DB_PC_GENERATION(w) ((uint32_t)((w) >> 48) & 0xffu)
@@ -116,13 +115,12 @@ struct silt_db_node {
 struct silt_db_context {
 	uint64_t hash;  /* of frames, epoch, kind, thread */
 	uint32_t node;  /* innermost node, 0: no frames */
-	uint32_t flags; /* SILT_STACK_* bits in 0..15, kind in 16..23; bit 31: dead (lost a race, ignore) */
+	uint32_t flags; /* SILT_STACK_* bits in 0..15, kind in 16..23 */
 	uint32_t epoch;
 	uint32_t thread;      /* index into the thread table + 1, 0: not tracked */
 	uint64_t alloc_count; /* flushed part; add what threads' caches hold. With sampling: in 1/256 */
 	uint64_t alloc_bytes;
 };
-#define SILT_DB_CONTEXT_DEAD 0x80000000u
 #define SILT_DB_CONTEXT_KIND(f) (((f) >> 16) & 0xffu)
 #define SILT_DB_CONTEXT_SEG 1024u
 #define SILT_DB_CONTEXT_SEGS 16384u /* 16 Mi contexts: 24 bits */
@@ -167,7 +165,7 @@ struct silt_db_side {
 	uint64_t key; /* 0 empty, 1 removed, bit 63 set: being written, else the address */
 	uint64_t size;
 	uint32_t context;
-	uint32_t reserved;
+	uint32_t mapping; /* 1: one of the program's own mappings, which may be cut or split */
 };
 #define SILT_DB_SIDE_ENTRIES 65536u
 #define SILT_DB_SIDE_BUSY (1ull << 63)
@@ -181,9 +179,8 @@ struct silt_db_module {
 	uint32_t unloaded;     /* 1: gone */
 	uint32_t build_id_len; /* 0: none found */
 	uint8_t build_id[64];
-	char path[232]; /* cut at the end when longer: then path_cut is 1 */
+	char path[1016]; /* cut at the end when longer: then path_cut is 1 */
 	uint32_t path_cut;
-	uint32_t reserved;
 };
 #define SILT_DB_MODULES 4096u
 
@@ -196,19 +193,16 @@ struct silt_db_cache_entry {
 	uint64_t alloc_bytes;
 };
 
-/* One per thread pointer that ever allocated; reused when the C library reuses the thread's memory. */
+/* One per thread pointer that ever allocated; reused when the C library reuses the thread's memory. A cache line each: threads
+ * write here while they run. */
 struct silt_db_thread {
-	uint64_t thread_pointer;
 	uint32_t tid;          /* as the kernel numbers it in the process's pid namespace, 0: unknown */
 	uint32_t cache_ref;    /* cache entries */
 	uint32_t cache_size;   /* entries, a power of two */
 	uint32_t aside_context; /* a block set aside by a realloc in flight: it is live. 0: none */
 	uint64_t aside_addr;
 	uint64_t aside_size;
-	uint32_t old_cache_ref; /* a smaller cache that is being left, 0: none (its counts are flushed) */
-	uint32_t old_cache_size;
-	uint32_t reserved[4];
-};
+} __attribute__((aligned(64)));
 #define SILT_DB_THREADS_MAX 32768u
 
 enum silt_db_lost { /* what could not be recorded: every report repeats these */
@@ -239,19 +233,21 @@ struct silt_db {
 	uint32_t context_count; /* atomic: next context */
 	uint32_t thread_count;  /* atomic */
 	uint32_t module_count;  /* atomic: entries ever claimed */
-	uint32_t multi_threaded;
 	uint32_t own_malloc; /* 1: the program itself defines malloc: its calls of it never reach the agent */
 	uint32_t root_ref, side_ref, node_hash_ref, context_hash_ref, module_ref, thread_ref;
-	uint32_t node_hash_size, context_hash_size; /* entries (u32), powers of two */
-	uint64_t lost[SILT_LOST_COUNT];             /* atomic */
+	uint64_t lost[SILT_LOST_COUNT]; /* atomic */
 	char libc[32];      /* "glibc" */
 	char allocator[200]; /* path of the module that serves malloc */
-	char exe[512];       /* the program's file, as /proc/self/exe named it at the start */
+	char exe[1024];      /* the program's file, as /proc/self/exe named it at the start */
 	char argv[1024];     /* its arguments, each followed by a NUL, cut at the end */
 	uint32_t argv_size;  /* bytes of that */
-	uint32_t reserved2;
 	uint32_t node_segs[SILT_DB_NODE_SEGS];       /* refs */
 	uint32_t context_segs[SILT_DB_CONTEXT_SEGS]; /* refs */
 };
+
+/* What several processes and both sides of a capture address by number. */
+_Static_assert(sizeof(struct silt_db_node) == 16 && sizeof(struct silt_db_context) == 40, "stacks");
+_Static_assert(sizeof(struct silt_db_side) == 24 && sizeof(struct silt_db_cache_entry) == 32, "blocks");
+_Static_assert(sizeof(struct silt_db_thread) == 64 && sizeof(struct silt_db_module) % 8 == 0, "threads and modules");
 
 #endif

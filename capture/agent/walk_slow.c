@@ -42,7 +42,6 @@ static bool step_registers(struct cfi_regs *regs, bool *interrupted, struct read
 	cm.lo = m->start;
 	cm.hi = m->end;
 	cm.eh_frame_hdr = (const uint8_t *)m->eh_frame_hdr;
-	cm.eh_frame_hdr_size = 0;
 	if (!cm.eh_frame_hdr || !cfi_find_row(&cm, lookup, &row))
 		return false;
 	if (row.regs[CFI_RA].how == CFI_UNDEFINED) {

@@ -189,6 +189,5 @@ struct cfi_module cfi_builder_finish(struct cfi_builder *b, uint8_t ptr_encoding
 	}
 	m.lo = (uint64_t)(uintptr_t)b->mem;
 	m.hi = m.lo + b->n;
-	m.eh_frame_hdr_size = m.hi - base;
 	return m;
 }

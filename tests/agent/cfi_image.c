@@ -21,10 +21,8 @@ static int segments_read(int fd, const Elf64_Phdr *ph, unsigned n, struct cfi_im
 		if (ph[i].p_type == PT_LOAD &&
 		    pread(fd, at, ph[i].p_filesz, (off_t)ph[i].p_offset) != (ssize_t)ph[i].p_filesz)
 			return -1;
-		if (ph[i].p_type == PT_GNU_EH_FRAME) {
+		if (ph[i].p_type == PT_GNU_EH_FRAME)
 			image->module.eh_frame_hdr = at;
-			image->module.eh_frame_hdr_size = ph[i].p_memsz;
-		}
 	}
 	return 0;
 }

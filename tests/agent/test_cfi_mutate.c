@@ -55,10 +55,10 @@ static bool tables_cut(const struct cfi_image *image, struct tables *ret)
 	p = hdr + 4 + i32_at(hdr + 4);
 	if (p < hdr)
 		return false;
+	ret->hdr_size = (size_t)(p - hdr); /* .eh_frame follows */
 	while (p + 4 <= end && (len = (uint32_t)i32_at(p)) != 0)
 		p += 4 + len;
 	ret->size = (size_t)(p + 4 - hdr);
-	ret->hdr_size = image->module.eh_frame_hdr_size;
 	ret->bytes = malloc(ret->size);
 	ret->pcs = malloc(count * sizeof(*ret->pcs));
 	if (!ret->bytes || !ret->pcs)
@@ -123,7 +123,6 @@ static bool round_run(struct tables *t, unsigned long *found)
 	m.lo = (uint64_t)(uintptr_t)t->bytes;
 	m.hi = m.lo + t->size;
 	m.eh_frame_hdr = t->bytes;
-	m.eh_frame_hdr_size = random_below(2) ? t->hdr_size : 0;
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	for (unsigned i = 0; i < LOOKUPS; i++)
 		*found += cfi_probe(&m, m.lo + t->pcs[function] + random_below(i ? 64 : 1), random_state);
@@ -146,7 +145,6 @@ static void cut_run(const struct tables *t)
 		m.lo = (uint64_t)(uintptr_t)bytes;
 		m.hi = m.lo + size;
 		m.eh_frame_hdr = bytes;
-		m.eh_frame_hdr_size = 0;
 		for (size_t i = 0; i < 8; i++)
 			cfi_probe(&m, m.lo + t->pcs[random_below(t->pc_count)], size);
 		free(bytes);

@@ -212,7 +212,6 @@ static void build_contexts(struct model *m, struct built_db *b)
 		c->twin = b->db->context_count++;
 		twin = context_at(b, c->twin);
 		*twin = *context_at(b, i + 2);
-		twin->flags |= SILT_DB_CONTEXT_DEAD;
 		twin->alloc_count = 1; /* counted before the race was decided */
 		twin->alloc_bytes = 1;
 		context_at(b, i + 2)->alloc_count--;
@@ -229,7 +228,6 @@ static void build_threads(struct model *m, struct built_db *b)
 	b->db->thread_count = MODEL_THREADS;
 	t = at_ref(b, b->db->thread_ref);
 	for (uint32_t i = 0; i < MODEL_THREADS; i++) {
-		t[i].thread_pointer = 0x7f9900000000ull + i;
 		t[i].tid = m->tids[i];
 		t[i].cache_size = 1024;
 		t[i].cache_ref = take(b, t[i].cache_size * sizeof(struct silt_db_cache_entry));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fuzzing of the agent's CFI reader. Input: 4 bytes where the header is, 4 bytes how far from it the pc is, one byte
- * whether the header's size is known, then the module's bytes. Anything that is not at least that is passed over.
+ * Fuzzing of the agent's CFI reader. Input: 4 bytes where the header is, 4 bytes how far from it the pc is, then
+ * the module's bytes. Anything that is not at least that is passed over.
  */
 #include <stddef.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 
 #include "tests/agent/cfi_probe.h"
 
-#define HEAD 9
+#define HEAD 8
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -30,7 +30,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	m.lo = (uint64_t)(uintptr_t)bytes;
 	m.hi = m.lo + size - HEAD;
 	m.eh_frame_hdr = bytes + hdr % (size - HEAD);
-	m.eh_frame_hdr_size = data[8] & 1 ? (size - HEAD) / 2 : 0;
 	cfi_probe(&m, m.lo + (uint64_t)(int64_t)pc, hdr);
 	free(bytes);
 	return 0;
