@@ -22,7 +22,7 @@ enum { PATCH_FAR = 4, PATCH_LUCK_MAX = 8, PATCH_LUCK_MIN = -64 };
 struct walk_frame *memo_verify(const struct walk_memo *m, struct walk_frame *f)
 {
 	if (LIKELY(!m->list.uses_bp))
-		return walk_verify_plain(f, m->list.end);
+		return walk_verify_plain(f);
 	for (; f < m->list.end; f++) {
 		if (word_at(f->slot) != f->pc)
 			break;
@@ -79,14 +79,6 @@ static struct walk_frame *memo_patch(struct walk_memo *m, struct walk_frame *f)
 	return memo_verify(m, f);
 }
 
-static void memo_void(struct walk_memo *m)
-{
-	m->list.end = m->list.frame;
-	m->list.frame->slot = 0; /* matches no stack */
-	m->list.frame[1].slot = UINT64_MAX;
-	m->extra_count = 0;
-}
-
 /* Frames just written: word by word as they were, for a wider load must wait until its parts have left the store buffer. */
 static ALWAYS_INLINE void fresh_copy(struct walk_frame *to, const struct walk_frame *from, uint64_t n)
 {
@@ -137,6 +129,8 @@ static bool memo_splice(struct walk_memo *m, uint64_t held, const struct unwound
 		outer = (uint64_t)(o->end - u->join);
 		if (held + count + outer > depth || ((o->flags & SILT_DB_STACK_DEPTH) && held + count + outer != depth))
 			return false;
+		if (held + count + outer > m->capacity)
+			return false;
 		nodes = o->nodes_from > u->join ? (uint64_t)(o->nodes_from - u->join) : 0;
 		flags = o->flags;
 		rules |= o->rules;
@@ -155,7 +149,7 @@ static bool memo_splice(struct walk_memo *m, uint64_t held, const struct unwound
 	w->rules = rules | u->rules;
 	w->uses_bp = uses_bp | u->uses_bp;
 	w->specials = specials;
-	w->end->slot = UINT64_MAX;
+	walk_close(w);
 	walk_sums(w, dest);
 	return true;
 }
@@ -178,7 +172,7 @@ static bool walk_on(struct agent_thread *t, struct walk_memo *m, uint64_t held, 
 	struct step s = { .slot = held ? m->list.frame[held].slot : (uint64_t)&fp[1] };
 	struct walk_frame *fresh = from == m ? t->spare : m->list.frame; /* what may be joined must not be written over */
 	struct walk_frame *join = from->list.frame + held;
-	uint64_t room = agent_hot.options.max_depth - held;
+	uint64_t depth = agent_hot.options.max_depth, room = (m->capacity < depth ? m->capacity : depth) - held;
 
 	if (LIKELY(!t->with_bp)) {
 		unwind_plain(u, fresh, room, s.slot, from, join);
@@ -190,11 +184,38 @@ static bool walk_on(struct agent_thread *t, struct walk_memo *m, uint64_t held, 
 		s.bp = bp_follow(m, m->list.frame + held, fp[0]);
 		unwind_with_bp(u, fresh, room, s, from, join);
 	}
-	return !u->generic && memo_splice(m, held, u, fresh, from);
+	if (UNLIKELY(u->generic || ((u->flags & SILT_DB_STACK_DEPTH) && held + room < depth)))
+		return false;
+	return memo_splice(m, held, u, fresh, from);
 }
 
-/* Makes m the walk of now. stuck: m's first frame that does not hold; NULL: nothing of m does. False: it must not be remembered. */
-static bool memo_rebuild(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, struct walk_frame *stuck)
+/* Unwinds everything. False: no memory to remember it. */
+static COLD bool walk_anew(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp)
+{
+	struct walk_list *w = &t->anew_list, *to = &m->list;
+	uint64_t n;
+
+	unwind_anew(w, fp);
+	n = (uint64_t)(w->end - w->frame);
+	if (!memo_reserve(m, (uint32_t)n))
+		return false;
+	fresh_copy(to->frame, w->frame, n);
+	for (uint64_t i = 0; i <= n; i++)
+		to->tail[i] = w->tail[i];
+	to->end = to->nodes_from = to->frame + n;
+	to->flags = w->flags;
+	to->uses_bp = w->uses_bp;
+	to->specials = w->specials;
+	to->rules = w->rules;
+	walk_close(to);
+	return true;
+}
+
+enum rebuilt { REBUILT, REBUILT_ONCE, REBUILT_IN_ANEW };
+
+/* Makes m the walk of now. stuck: m's first frame that does not hold; NULL: nothing of m does. REBUILT_ONCE: it must not be
+ * remembered; REBUILT_IN_ANEW: and it stands in t->anew_list. */
+static enum rebuilt memo_rebuild(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, struct walk_frame *stuck)
 {
 	const struct walk_memo *from = t->recent; /* its outer frames are the likeliest to hold */
 	const struct walk_frame *from_end;
@@ -207,21 +228,24 @@ static bool memo_rebuild(struct agent_thread *t, struct walk_memo *m, const uint
 		from = m;
 	}
 	from_end = from->list.end;
-	if (LIKELY(from_end != from->list.frame && from->generation == agent_hot.module_generation) &&
+	if (LIKELY(m->capacity && from_end != from->list.frame && from->generation == agent_hot.module_generation) &&
 	    LIKELY(walk_on(t, m, held, from, fp, &u))) {
 		studied = m->list.end - (u.join ? from_end - u.join : 0);
 	} else {
-		unwind_anew(&m->list, fp);
+		if (!walk_anew(t, m, fp)) {
+			walk_void(m);
+			return REBUILT_IN_ANEW;
+		}
 		studied = m->list.end;
 	}
 	m->generation = agent_hot.module_generation;
 	m->bp_top = fp[0];
 	m->list.plain_end = m->list.end - 1;
 	m->extra_count = 0;
-	m->careful = m->list.uses_bp | m->list.specials;
-	if (m->careful)
-		study_bp(&m->list, studied); /* the joined frames' bits stand */
-	return LIKELY(m->list.end != m->list.frame) && (LIKELY(!m->list.specials) || study_specials(m));
+	if (LIKELY(!(m->list.uses_bp | m->list.specials)))
+		return LIKELY(m->list.end != m->list.frame) ? REBUILT : REBUILT_ONCE;
+	study_bp(&m->list, studied); /* the joined frames' bits stand */
+	return m->list.end != m->list.frame && (LIKELY(!m->list.specials) || study_specials(m)) ? REBUILT : REBUILT_ONCE;
 }
 
 static struct silt_db_cache_entry *count(struct agent_thread *t, struct walk_list *w, const struct stack_use *use)
@@ -257,7 +281,7 @@ static struct walk_frame *memo_compare(const struct walk_memo *m, const uint64_t
 {
 	const struct walk_frame *f = m->list.frame;
 
-	if (f->slot != (uint64_t)&fp[1] || m->generation != agent_hot.module_generation)
+	if (m->list.end == f || f->slot != (uint64_t)&fp[1] || m->generation != agent_hot.module_generation)
 		return NULL;
 	if (m->bp_top != fp[0] && (f->bits & WALK_NEEDS_BP))
 		return NULL;
@@ -283,38 +307,63 @@ static void patch_learn(struct agent_thread *t, int64_t frames)
 		t->patch_luck = PATCH_LUCK_MIN;
 }
 
+/* Threads numbered from here on get no more memos: what many threads do matters less, and they would take much memory. */
+enum { REBUILDS_FOR_MORE = 256, MEMOS_MORE_THREADS = 64 };
+
+static COLD void memos_more(struct agent_thread *t)
+{
+	if (t->index <= MEMOS_MORE_THREADS && t->memo_mask < WALK_MEMOS_MORE - 1)
+		walk_memos(t, WALK_MEMOS_MORE);
+}
+
+static struct silt_db_cache_entry *memo_use(struct agent_thread *t, struct walk_memo *m, const struct stack_use *use, uint64_t first)
+{
+	struct silt_db_cache_entry *e = count(t, &m->list, use);
+
+	t->recent = m;
+	m->last = e;
+	m->last_key = e->hash;
+	m->stamp = agent_hot.module_generation + WALK_USE(use->kind, use->epoch);
+	m->first = m->list.uses_bp | m->list.specials ? 0 : first;
+	return e;
+}
+
 struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint32_t kind,
 					 uint32_t epoch)
 {
 	struct stack_use use = use_now(t, kind, epoch);
 	struct walk_frame *stuck, *end;
 	struct silt_db_cache_entry *e;
-	bool keep = true;
+	enum rebuilt how = REBUILT;
 
 	if (UNLIKELY(agent_skips(fp[1])))
 		return NULL;
 	if (UNLIKELY(agent_hot.attention & AGENT_MODULES_CHANGED))
 		module_refresh();
 	stuck = memo_compare(m, fp);
-	if (stuck && stuck == m->list.end && m->last_use == WALK_USE(kind, epoch) && m->last->hash == m->last_key) {
+	end = m->list.end;
+	if (stuck && stuck == end && m->stamp == agent_hot.module_generation + WALK_USE(kind, epoch) && m->last->hash == m->last_key) {
 		t->recent = m;
 		return m->last;
 	}
-	end = m->list.end;
+	m->first = 0;
 	if (stuck && stuck != end && patch_promises(t)) {
 		struct walk_frame *began = stuck;
 
 		stuck = memo_patch(m, began);
 		patch_learn(t, stuck - began);
 	}
-	if (!stuck || stuck != end)
-		keep = memo_rebuild(t, m, fp, stuck);
-	e = count(t, &m->list, &use);
-	t->recent = m;
-	m->last = e;
-	m->last_key = e->hash;
-	m->last_use = WALK_USE(kind, epoch);
-	if (UNLIKELY(!keep))
-		memo_void(m);
+	if (!stuck || stuck != end) {
+		if (UNLIKELY(++t->rebuilds == REBUILDS_FOR_MORE)) {
+			memos_more(t);
+			m = walk_memo(t, fp);
+			stuck = NULL;
+		}
+		how = memo_rebuild(t, m, fp, stuck);
+	}
+	if (LIKELY(how == REBUILT))
+		return memo_use(t, m, &use, (uint64_t)&fp[1]);
+	e = count(t, how == REBUILT_ONCE ? &m->list : &t->anew_list, &use);
+	walk_void(m);
 	return e;
 }

@@ -37,6 +37,15 @@ bool memo_joins(const struct walk_memo *m, struct walk_frame *f, const struct st
 /** Compares the remembered words from f outward: the first frame that does not hold, or the end. */
 struct walk_frame *memo_verify(const struct walk_memo *m, struct walk_frame *f);
 
+/** Makes room for so many frames; what m held is lost when it had less. False: no memory, m is as before. */
+bool memo_reserve(struct walk_memo *m, uint32_t frames);
+
+/** Ends a walk at its `end`. */
+static inline void walk_close(struct walk_list *w)
+{
+	w->end->slot = (uint64_t)&walk_closing_word;
+	w->end->pc = ~walk_closing_word;
+}
 /** Sums up w's return addresses for its hash; from `behind` outward the sums stand already. */
 void walk_sums(struct walk_list *w, const struct walk_frame *behind);
 /** Finds out where rbp matters, for the frames inward of `from`. */

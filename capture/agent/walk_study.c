@@ -8,7 +8,49 @@
  */
 #include "capture/agent/walk.h"
 
+/* Most stacks are shallower. */
+enum { MEMO_FRAMES = 32 };
+
 static uint64_t position_key[SILT_DB_MAX_DEPTH];
+
+const uint64_t walk_closing_word = 0;
+
+void walk_void(struct walk_memo *m)
+{
+	m->first = 0;
+	m->list.end = m->list.frame;
+	m->extra_count = 0;
+}
+
+bool walk_memos(struct agent_thread *t, uint32_t n)
+{
+	uint32_t ref = db_alloc(n * sizeof(struct walk_memo));
+
+	if (!ref)
+		return false;
+	t->memos = db_at(ref);
+	t->memo_mask = n - 1;
+	t->recent = t->memos;
+	return true;
+}
+
+bool memo_reserve(struct walk_memo *m, uint32_t frames)
+{
+	uint32_t n = m->capacity ? m->capacity : MEMO_FRAMES, ref;
+
+	while (n < frames)
+		n *= 2;
+	if (n == m->capacity)
+		return true;
+	ref = db_alloc((n + 1) * (sizeof(struct walk_frame) + sizeof(uint64_t)));
+	if (!ref)
+		return false;
+	m->list.frame = db_at(ref);
+	m->list.tail = (uint64_t *)(void *)(m->list.frame + n + 1);
+	m->capacity = n;
+	walk_void(m);
+	return true;
+}
 
 void walk_setup(void)
 {

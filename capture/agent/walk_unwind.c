@@ -243,7 +243,7 @@ COLD void unwind_anew(struct walk_list *w, const uint64_t *fp)
 		for (const struct walk_frame *f = w->frame; f < w->end; f++)
 			w->rules |= f->rule;
 	}
-	w->end->slot = UINT64_MAX;
+	walk_close(w);
 	w->nodes_from = w->end;
 	w->tail[w->end - w->frame] = 0;
 	walk_sums(w, w->end);
