@@ -7,19 +7,46 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { LONG_TEXT = 8192 }; /* two paths of the longest kind and some words */
+
+void silt_error_one_line(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 127)
+			*text = '?';
+}
+
+/* A text that is too long loses its middle: what failed stands at its start, why at its end. */
+static void put_message(struct silt_error *err, char *text)
+{
+	static const char gap[] = " [...] ";
+	size_t n = strlen(text), half = (sizeof(err->msg) - sizeof(gap)) / 2;
+
+	silt_error_one_line(text);
+	if (n < sizeof(err->msg)) {
+		memcpy(err->msg, text, n + 1);
+		return;
+	}
+	memcpy(err->msg, text, half);
+	memcpy(err->msg + half, gap, sizeof(gap) - 1);
+	memcpy(err->msg + half + sizeof(gap) - 1, text + n - half, half + 1);
+}
+
 int silt_error_set(struct silt_error *err, int code, const char *fmt, ...)
 {
 	int saved = errno;
 
 	if (err) {
+		char text[LONG_TEXT];
 		va_list ap;
 
 		err->code = code;
 		err->errnum = 0;
 		err->offset = 0;
 		va_start(ap, fmt);
-		vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+		vsnprintf(text, sizeof(text), fmt, ap);
 		va_end(ap);
+		put_message(err, text);
 	}
 	errno = saved;
 	return code;
@@ -30,6 +57,7 @@ int silt_error_os(struct silt_error *err, int errnum, const char *fmt, ...)
 	int saved = errno;
 
 	if (err) {
+		char text[LONG_TEXT];
 		va_list ap;
 		size_t used;
 
@@ -37,10 +65,11 @@ int silt_error_os(struct silt_error *err, int errnum, const char *fmt, ...)
 		err->errnum = errnum;
 		err->offset = 0;
 		va_start(ap, fmt);
-		vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+		vsnprintf(text, sizeof(text), fmt, ap);
 		va_end(ap);
-		used = strlen(err->msg);
-		snprintf(err->msg + used, sizeof(err->msg) - used, ": %s", strerror(errnum));
+		used = strlen(text);
+		snprintf(text + used, sizeof(text) - used, ": %s", strerror(errnum));
+		put_message(err, text);
 	}
 	errno = saved;
 	return SILT_E_OS;

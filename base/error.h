@@ -27,7 +27,8 @@ struct silt_error {
 	char msg[512];   /* one line for a person: what failed, on what, why, what to do */
 };
 
-/** Fills err (may be NULL) and returns code. errno is preserved. */
+/** Fills err (may be NULL) and returns code. errno is preserved. Control characters become "?"; of a text that is too long
+ *  the middle is left out. */
 int silt_error_set(struct silt_error *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /** As silt_error_set with SILT_E_OS; appends ": strerror(errnum)". Returns SILT_E_OS. */
@@ -36,6 +37,8 @@ int silt_error_os(struct silt_error *err, int errnum, const char *fmt, ...)
 /** Puts "text: " in front of the message: once per layer, outermost first. Returns err's code. */
 int silt_error_prefix(struct silt_error *err, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/** Replaces line ends and other control characters, which names of files may hold, by "?". */
+void silt_error_one_line(char *text);
 /** True for NOMEM and CANCELLED: going on makes no sense. */
 bool silt_error_is_fatal(const struct silt_error *err);
 

@@ -137,8 +137,12 @@ static void dump_all_live(struct launcher *l, const char *part, const char *note
 	for (uint32_t i = 0; i < SILT_DB_SLOTS; i++) {
 		if (!l->images.slots[i].used)
 			continue;
-		if (dump_live(l, i, part, -1, note, &err) && err.code != SILT_E_NOT_FOUND)
+		if (!dump_live(l, i, part, -1, note, &err))
+			continue;
+		if (err.code != SILT_E_NOT_FOUND)
 			dprintf(STDERR_FILENO, "silt: process %d: %s\n", l->images.slots[i].pid, err.msg);
+		else if (!part) /* it has just ended, and nobody will look again */
+			image_ended(l, i);
 	}
 }
 

@@ -86,6 +86,7 @@ void silt_dumps_finish(struct silt_dumps *d);
 
 struct silt_image {
 	bool used;
+	bool gone; /* its process had ended before it could be watched */
 	pid_t pid;
 	int pidfd; /* -1: the main program, or none could be had */
 	int64_t start_ns;

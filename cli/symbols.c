@@ -14,6 +14,7 @@
 #include "base/vec.h"
 #include "cli/commands.h"
 #include "symbols/elf_reader.h"
+#include "symbols/rooted.h"
 #include "symbols/symbols.h"
 
 struct request {
@@ -180,11 +181,11 @@ static int inspect(struct request *q)
 	struct silt_error err;
 	char path[PATH_MAX];
 
-	if (snprintf(path, sizeof(path), "%s%s", q->options.sysroot ? q->options.sysroot : "", q->file) >= PATH_MAX) {
-		fprintf(stderr, "silt symbols: %s: the name is too long\n", q->file);
+	if (!silt_rooted_path(q->options.sysroot ? q->options.sysroot : "", q->file, path)) {
+		fprintf(stderr, "silt symbols: %s: the name is too long, or its links run in circles\n", q->file);
 		return SILT_EXIT_UNUSABLE;
 	}
-	if (silt_elf_inspect(path, &info, &err)) {
+	if (silt_elf_identify(path, &info, &err)) {
 		fprintf(stderr, "silt symbols: %s\n", err.msg);
 		return SILT_EXIT_UNUSABLE;
 	}

@@ -56,6 +56,7 @@ void silt_finder_report(const struct silt_finder *s, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	silt_error_one_line(text);
 	s->f->attempt(s->f->data, text);
 }
 

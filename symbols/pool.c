@@ -138,7 +138,8 @@ static bool read_answer(struct pool *p, struct task *t, struct silt_reader *r)
 	struct silt_symbol_frame *frames;
 	bool good = true;
 
-	if (!silt_reader_ok(r) || index >= t->count || !count || count > SILT_WIRE_MAX_FRAMES || t->answers[index].count)
+	if (!silt_reader_ok(r) || index >= t->count || !count || count > SILT_WIRE_MAX_FRAMES ||
+	    (t->answers[index].count && !t->no_dwarf))
 		return false;
 	frames = silt_arena_array(p->sy->arena, count, sizeof(*frames));
 	if (!frames)
@@ -158,6 +159,9 @@ static bool read_answer(struct pool *p, struct task *t, struct silt_reader *r)
 		frames[i].function_start = frames[count - 1].function_start;
 	if (!silt_reader_ok(r) || silt_reader_left(r) || !good)
 		return false;
+	/* What the first child said before its time was over is better than what symbol tables say. */
+	if (t->answers[index].count)
+		return true;
 	t->answers[index] = (struct silt_answer){frames, count};
 	return true;
 }
@@ -257,15 +261,26 @@ static void forget_answers(struct task *t)
 		t->answers[i] = (struct silt_answer){NULL, 0};
 }
 
+/* Also by the limit on processor time, which may strike first. */
+static bool ran_out_of_time(const struct task *t, int status)
+{
+	return t->outcome == OUTCOME_TIMEOUT || (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU);
+}
+
 static int warn_of_death(struct pool *p, const struct task *t, int status, struct silt_error *err)
 {
 	const char *path = p->sy->modules.items[t->module].path;
 	const char *rest = t->no_dwarf ? "it is shown by offsets" : "only its symbol table is used";
 
-	if (t->outcome == OUTCOME_TIMEOUT || (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU))
-		return silt_symbols_warn(p->sy, err, "%s: reading its symbols took more than %u seconds: some names are missing",
-					 path, p->timeout);
-	if (WIFSIGNALED(status))
+	if (t->outcome == OUTCOME_NONSENSE)
+		return silt_symbols_warn(p->sy, err, "%s: the parser said what makes no sense, so %s: the file may be hostile", path,
+					 rest);
+	if (ran_out_of_time(t, status))
+		return silt_symbols_warn(p->sy, err, "%s: reading its %s took more than %u seconds: some %s are missing", path,
+					 t->no_dwarf ? "symbols" : "debug information", p->timeout,
+					 t->no_dwarf ? "names" : "files and lines");
+	/* SIGKILL is our own, for one that closed its pipe and stayed, or the kernel's when memory ran out. */
+	if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
 		return silt_symbols_warn(p->sy, err, "%s: the parser crashed on its debug information (%s), so %s", path,
 					 strsignal(WTERMSIG(status)), rest);
 	return silt_symbols_warn(p->sy, err, "%s: reading its debug information failed, so %s", path, rest);
@@ -273,11 +288,10 @@ static int warn_of_death(struct pool *p, const struct task *t, int status, struc
 
 static int finish_task(struct pool *p, struct task *t, struct silt_error *err)
 {
-	bool killed = t->outcome != OUTCOME_ENDED && t->outcome != OUTCOME_COMPLETE;
 	int status = 0, r;
 
-	if (killed)
-		kill(t->pid, SIGKILL);
+	/* Whatever it said, it has nothing more to do. One that closed its pipe because it died keeps that status. */
+	kill(t->pid, SIGKILL);
 	close(t->fd);
 	while (waitpid(t->pid, &status, 0) < 0 && errno == EINTR)
 		;
@@ -288,10 +302,10 @@ static int finish_task(struct pool *p, struct task *t, struct silt_error *err)
 	if (t->outcome == OUTCOME_COMPLETE)
 		return SILT_OK;
 	p->sy->modules.items[t->module].failed = true;
-	if (t->outcome != OUTCOME_TIMEOUT)
+	if (!ran_out_of_time(t, status) && !t->no_dwarf)
 		forget_answers(t);
 	r = warn_of_death(p, t, status, err);
-	if (r || t->no_dwarf || t->outcome == OUTCOME_TIMEOUT)
+	if (r || t->no_dwarf)
 		return r;
 	t->no_dwarf = true;
 	return start_task(p, t, err);

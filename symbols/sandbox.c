@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -50,6 +51,13 @@ static uint64_t data_in_use(void)
 #define ALLOW(name) \
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##name, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
+/* Allowed unless an argument has one of these bits. */
+#define ALLOW_WITHOUT(name, argument, bits)                                                    \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##name, 0, 4),                                  \
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[argument])), \
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, bits, 1, 0), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW), \
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
+
 /* Everything else fails with EPERM: no sockets, no programs, no signals, no writing of files. */
 static void filter_system_calls(void)
 {
@@ -59,10 +67,10 @@ static void filter_system_calls(void)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		ALLOW(read), ALLOW(write), ALLOW(pread64), ALLOW(close), ALLOW(fstat), ALLOW(newfstatat), ALLOW(statx),
-		ALLOW(lseek), ALLOW(mmap), ALLOW(munmap), ALLOW(mremap), ALLOW(madvise), ALLOW(brk), ALLOW(mprotect),
+		ALLOW(lseek), ALLOW(munmap), ALLOW(mremap), ALLOW(madvise), ALLOW(brk), ALLOW(mprotect),
 		ALLOW(futex), ALLOW(getpid), ALLOW(gettid), ALLOW(clock_gettime), ALLOW(sched_yield), ALLOW(getrandom),
 		ALLOW(rt_sigaction), ALLOW(rt_sigprocmask), ALLOW(rt_sigreturn), ALLOW(exit), ALLOW(exit_group),
-		ALLOW(faccessat), ALLOW(readlinkat), ALLOW(getcwd), ALLOW(fcntl),
+		ALLOW(faccessat), ALLOW(readlinkat), ALLOW(getcwd), ALLOW(sysinfo),
 #ifdef SYS_access
 		ALLOW(access), ALLOW(readlink), ALLOW(stat), ALLOW(lstat),
 #endif
@@ -70,10 +78,15 @@ static void filter_system_calls(void)
 		ALLOW(faccessat2),
 #endif
 		/* Opening for reading only. */
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 3),
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
-		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_TMPFILE, 1, 0),
+		ALLOW_WITHOUT(openat, 2, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_TMPFILE),
+		/* libelf asks whether a descriptor is open; fcntl can also make the kernel send signals. */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 4),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_GETFD, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		/* Shared memory counts against no limit. */
+		ALLOW_WITHOUT(mmap, 3, MAP_SHARED),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
 	};
 	struct sock_fprog program = {SILT_ARRAY_LEN(code), code};

@@ -86,6 +86,7 @@ int silt_symbols_warn(struct silt_symbols *sy, struct silt_error *err, const cha
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	silt_error_one_line(text);
 	if (sy->warnings.count >= MAX_WARNINGS)
 		return SILT_OK;
 	id = silt_intern_add(sy->strings, text);

@@ -9,19 +9,19 @@
  */
 #include "capture/agent/real.h"
 
-/* libstdc++ may have come with a dlopen, long after the start. */
-#define LATE(name)                                                                  \
-	if (UNLIKELY(!REAL(name)))                                                  \
-		agent_real.name = (__typeof__(agent_real.name))agent_next(#name, NULL);
-
 #define NOTHROW ((const void *)"")
 
-#define NEW_HOOKS(name, nothrow, params, args, nothrow_args)                        \
+/* A program may ask for operators by weak references, which without the agent would stay empty: those it has got must work. */
+#define ALONE hook_record(agent_real.malloc(n), n, FRAME)
+#define ALONE_ALIGNED hook_record(agent_real.memalign(al, n), n, FRAME)
+
+#define NEW_HOOKS(name, nothrow, params, args, nothrow_args, alone)                 \
 	EXPORT void *name params                                                    \
 	{                                                                           \
 		void *p = NULL;                                                     \
                                                                                     \
-		LATE(name)                                                          \
+		if (!REAL(name))                                                    \
+			return alone;                                               \
 		if (!agent_real.operators_allocate)                                 \
 			return agent_real.name args;                                \
 		if (agent_real.nothrow)                                             \
@@ -31,28 +31,33 @@
 		return hook_record(p, n, FRAME);                                    \
 	}
 
-#define NEW_NOTHROW(name, params, args)                                             \
+#define NEW_NOTHROW(name, params, args, alone)                                      \
 	EXPORT void *name params                                                    \
 	{                                                                           \
-		LATE(name)                                                          \
+		if (!REAL(name))                                                    \
+			return alone;                                               \
 		if (!agent_real.operators_allocate)                                 \
 			return agent_real.name args;                                \
 		return hook_record(agent_real.name args, n, FRAME);                 \
 	}
 
-NEW_HOOKS(_Znwm, _ZnwmRKSt9nothrow_t, (size_t n), (n), (n, NOTHROW))
-NEW_HOOKS(_Znam, _ZnamRKSt9nothrow_t, (size_t n), (n), (n, NOTHROW))
-NEW_HOOKS(_ZnwmSt11align_val_t, _ZnwmSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al), (n, al), (n, al, NOTHROW))
-NEW_HOOKS(_ZnamSt11align_val_t, _ZnamSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al), (n, al), (n, al, NOTHROW))
-NEW_NOTHROW(_ZnwmRKSt9nothrow_t, (size_t n, const void *t), (n, t))
-NEW_NOTHROW(_ZnamRKSt9nothrow_t, (size_t n, const void *t), (n, t))
-NEW_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al, const void *t), (n, al, t))
-NEW_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al, const void *t), (n, al, t))
+NEW_HOOKS(_Znwm, _ZnwmRKSt9nothrow_t, (size_t n), (n), (n, NOTHROW), ALONE)
+NEW_HOOKS(_Znam, _ZnamRKSt9nothrow_t, (size_t n), (n), (n, NOTHROW), ALONE)
+NEW_HOOKS(_ZnwmSt11align_val_t, _ZnwmSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al), (n, al), (n, al, NOTHROW), ALONE_ALIGNED)
+NEW_HOOKS(_ZnamSt11align_val_t, _ZnamSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al), (n, al), (n, al, NOTHROW), ALONE_ALIGNED)
+NEW_NOTHROW(_ZnwmRKSt9nothrow_t, (size_t n, const void *t), (n, t), ALONE)
+NEW_NOTHROW(_ZnamRKSt9nothrow_t, (size_t n, const void *t), (n, t), ALONE)
+NEW_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al, const void *t), (n, al, t), ALONE_ALIGNED)
+NEW_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, (size_t n, size_t al, const void *t), (n, al, t), ALONE_ALIGNED)
 
 #define DELETE_HOOK(name, params, args)                                             \
 	EXPORT void name params                                                     \
 	{                                                                           \
-		LATE(name)                                                          \
+		if (!REAL(name)) {                                                  \
+			hook_forget(p, CALLER);                                      \
+			agent_real.free(p);                                         \
+			return;                                                     \
+		}                                                                   \
 		if (agent_real.operators_allocate)                                  \
 			hook_forget(p, CALLER);                                      \
 		agent_real.name args;                                               \

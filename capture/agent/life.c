@@ -91,6 +91,23 @@ static void know_allocator(void)
 	module_range(l->addr, l->addr, &agent_ranges.skip_lo, &agent_ranges.skip_size);
 }
 
+/* Names that would not be there without the agent, and operators that only pass calls on: a plugin may come with operator new
+ * and delete of its own, or be the first to bring libstdc++, and programs test for the presence of functions. */
+static void withdraw_needless(void)
+{
+#define X(name, ret, args)                                                          \
+	if (!agent_real.name)                                                       \
+		agent_withdraw(#name);
+	AGENT_REAL_C(X)
+#undef X
+#define X(name, args)                                                               \
+	if (!agent_real.operators_allocate || !agent_real.name)                     \
+		agent_withdraw(#name);
+	AGENT_REAL_NEW(X)
+	AGENT_REAL_DELETE(X)
+#undef X
+}
+
 void agent_resolve(void)
 {
 	struct agent_world w;
@@ -113,6 +130,7 @@ void agent_resolve(void)
 	agent_ranges.own_lo = (uint64_t)__ehdr_start;
 	agent_ranges.own_size = (uint64_t)(_end - __ehdr_start);
 	know_allocator();
+	withdraw_needless();
 	module_setup(agent_next("_dl_find_object", NULL));
 	ATOMIC_RELEASE(&agent_real.resolved, 1);
 }

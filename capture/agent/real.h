@@ -80,6 +80,9 @@ struct agent_real {
 #undef X
 };
 extern struct agent_real agent_real;
+/** Takes a name of the agent's own out of the loader's sight: what is loaded or looked up from now on binds as if the agent did
+ *  not have it (resolve.c). */
+void agent_withdraw(const char *name);
 
 /* The function behind a hook, resolved at the first call of any. */
 #define REAL(name) (LIKELY(agent_real.resolved) ? agent_real.name : (agent_resolve(), agent_real.name))

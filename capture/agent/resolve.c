@@ -5,6 +5,7 @@
  * DT_HASH. Runs once, at the first hooked call, when the loader's list of the start-up modules is complete.
  */
 #include "capture/agent/agent.h"
+#include "capture/agent/real.h"
 
 #include <elf.h>
 
@@ -21,6 +22,9 @@ struct debug_head { /* struct r_debug */
 };
 
 extern const Elf64_Dyn _DYNAMIC[] __attribute__((visibility("hidden")));
+
+#define PROT_READ_ONLY 1
+#define PROT_READ_WRITE 3
 
 static const struct link_head *first_map;
 
@@ -175,7 +179,7 @@ static const Elf64_Sym *find_sysv(const struct tables *t, const char *name, bool
 	return NULL;
 }
 
-static void *lookup(const struct link_head *m, const char *name)
+static const Elf64_Sym *find_symbol(const struct link_head *m, const char *name)
 {
 	struct tables t;
 	const Elf64_Sym *s = NULL;
@@ -185,6 +189,13 @@ static void *lookup(const struct link_head *m, const char *name)
 		return NULL;
 	for (int hidden_too = 0; !s && hidden_too < 2; hidden_too++)
 		s = t.gnu_hash ? find_gnu(&t, name, hidden_too) : t.sysv_hash ? find_sysv(&t, name, hidden_too) : NULL;
+	return s;
+}
+
+static void *lookup(const struct link_head *m, const char *name)
+{
+	const Elf64_Sym *s = find_symbol(m, name);
+
 	if (!s)
 		return NULL;
 	if ((s->st_info & 0xf) == STT_GNU_IFUNC)
@@ -229,4 +240,21 @@ void *agent_first(const char *name, const void **ret_map)
 			return p;
 	}
 	return NULL;
+}
+
+/* An undefined symbol of value 0 is passed over by every look-up (gABI, "Symbol Values"; the loader's check_match). The table is
+ * ours alone: the page it lies in is copied when it is written. */
+void agent_withdraw(const char *name)
+{
+	for (const struct link_head *m = first_map; m; m = m->next) {
+		Elf64_Sym *s = is_agent(m) ? (Elf64_Sym *)find_symbol(m, name) : NULL;
+		uint64_t page = (uint64_t)s & ~(uint64_t)(AGENT_PAGE - 1);
+		uint64_t size = (uint64_t)(s + 1) > page + AGENT_PAGE ? 2 * AGENT_PAGE : AGENT_PAGE;
+
+		if (!s || sys_failed(sys_mprotect((void *)page, size, PROT_READ_WRITE)))
+			continue;
+		s->st_shndx = SHN_UNDEF;
+		s->st_value = 0;
+		sys_mprotect((void *)page, size, PROT_READ_ONLY);
+	}
 }

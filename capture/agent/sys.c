@@ -50,6 +50,11 @@ long sys_munmap(void *addr, size_t n)
 	return arch_syscall3(__NR_munmap, (long)addr, (long)n, 0);
 }
 
+long sys_mprotect(void *addr, size_t n, int prot)
+{
+	return arch_syscall3(__NR_mprotect, (long)addr, (long)n, prot);
+}
+
 long sys_mremap(void *addr, size_t old_size, size_t new_size, int flags, void *new_addr)
 {
 	return arch_syscall6(__NR_mremap, (long)addr, (long)old_size, (long)new_size, flags, (long)new_addr, 0);

@@ -31,6 +31,7 @@ long sys_readlink(const char *path, char *buf, size_t n);
 long sys_fstat_inode(int fd, uint64_t *ret_inode);
 long sys_mmap(void *addr, size_t n, int prot, int flags, int fd, uint64_t offset);
 long sys_munmap(void *addr, size_t n);
+long sys_mprotect(void *addr, size_t n, int prot);
 long sys_mremap(void *addr, size_t old_size, size_t new_size, int flags, void *new_addr);
 long sys_madvise(void *addr, size_t n, int advice);
 long sys_getpid(void);

@@ -57,6 +57,15 @@ int silt_symbols_add_module(struct silt_symbols *sy, const char *path, const uin
 	return sy->count++;
 }
 
+int silt_symbols_add_process(struct silt_symbols *sy, unsigned pid, int64_t captured_ns, struct silt_error *err)
+{
+	(void)sy;
+	(void)pid;
+	(void)captured_ns;
+	(void)err;
+	return 0;
+}
+
 int silt_symbols_request(struct silt_symbols *sy, int module, uint64_t offset, bool exact, struct silt_error *err)
 {
 	(void)offset;

@@ -59,6 +59,22 @@ static void long_texts_are_cut(void **state)
 	assert_int_equal(strlen(e.msg), sizeof(e.msg) - 1);
 }
 
+static void reasons_and_lines_are_kept(void **state)
+{
+	struct silt_error err;
+	char path[4096];
+
+	(void)state;
+	memset(path, 'p', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	silt_error_os(&err, ENOENT, "cannot open %s", path);
+	assert_non_null(strstr(err.msg, "cannot open ppp"));
+	assert_non_null(strstr(err.msg, ": No such file or directory"));
+	assert_int_equal(strlen(err.msg) < sizeof(err.msg), 1);
+	silt_error_set(&err, SILT_E_INVAL, "%s: bad", "two\nlines\t\x7f");
+	assert_string_equal(err.msg, "two?lines??: bad");
+}
+
 static void fatal_are_memory_and_cancel(void **state)
 {
 	struct silt_error e = {.code = SILT_E_NOMEM};
@@ -77,6 +93,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(set_fills_and_keeps_errno), cmocka_unit_test(os_appends_the_reason),
 		cmocka_unit_test(prefix_goes_in_front),      cmocka_unit_test(long_texts_are_cut),
+		cmocka_unit_test(reasons_and_lines_are_kept),
 		cmocka_unit_test(fatal_are_memory_and_cancel),
 	};
 

@@ -55,6 +55,7 @@ HOSTILE = ["closed", "close-range", "limits", "filter", "strict", "chdir", "undu
 FAMILIES = {
     "entry": both("fx_entry", variants=["gcc-O2", "gcc-O0-unw", "clang-O2-unw"]),
     "cxx": both("fx_cxx", variants=["gcc-O2", "gcc-O0-unw", "clang-O2-unw"]),
+    "late": [Case("fx_late", ["@late0.so", "@late1.so", "@late2.so"], variants=["gcc-O2", "gcc-O0-unw", "clang-O2-unw"])],
     "threads": [Case("fx_threads", mode="live"), Case("fx_threads", variants=["gcc-O2", "clang-O2-unw"]),
                 Case("fx_threads", mode="live", options=["--threads"], variants=["gcc-O2"])],
     "realloc": both("fx_realloc", variants=["gcc-O2", "clang-O2-unw", "gcc-O3"]),

@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Programs and systems at the edge: the program does the same with and without silt, and what can be tracked is.
+Usage: edges.py [PART…]"""
+
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "truth"))
+import dumps  # noqa: E402
+
+SILT, BLOCKS, EDGES, PLUG = os.environ["SILT"], os.environ["SILT_BLOCKS"], os.environ["SILT_EDGES"], os.environ["SILT_PLUG"]
+ROOT = os.getuid() == 0
+LEAF = 4711  # bytes of the block by which a child's dump is known
+failures = []
+
+
+def check(name, good, detail=""):
+    print("%-6s %s" % ("ok" if good else "FAILED", name), flush=True)
+    if not good:
+        failures.append(name)
+        print("  " + str(detail).replace("\n", "\n  "), flush=True)
+
+
+def skip(name, why):
+    print("skip: %s: %s" % (name, why), flush=True)
+
+
+class Run:
+    """A command under silt run: what it printed, and the dumps it left."""
+
+    def __init__(self, folder, command, options=(), silt=SILT, **kw):
+        self.folder = tempfile.mkdtemp(dir=folder)
+        os.chmod(self.folder, 0o777)
+        self.out = os.path.join(self.folder, "out.silt")
+        kw.setdefault("timeout", 120)
+        r = subprocess.run([silt, "run", "-q", "-o", self.out, *options, "--"] + command, stdin=subprocess.DEVNULL,
+                           capture_output=True, text=True, **kw)
+        self.status, self.stdout, self.stderr = r.returncode, r.stdout, r.stderr
+
+    def paths(self):
+        return sorted(glob.glob(self.folder + "/out*.silt"))
+
+    def __repr__(self):
+        return "status %d, stdout %r, stderr %r, dumps %s" % (self.status, self.stdout, self.stderr[-2000:],
+                                                             [os.path.basename(p) for p in self.paths()][:20])
+
+
+def plain(command, **kw):
+    r = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, **kw)
+    return r.returncode, r.stdout
+
+
+def same(name, run, command, **kw):
+    """The program did the same without silt."""
+    check(name + ": as without silt", (run.status, run.stdout) == plain(command, **kw) and not run.stderr,
+          "%r; without: %s" % (run, plain(command, **kw)))
+
+
+def is_leaf(path):
+    return any(size == LEAF for size, _ in dumps.Dump(BLOCKS, path).blocks.values())
+
+
+def leaves(run):
+    return [p for p in run.paths() if is_leaf(p)]
+
+
+# ---- the world around ----
+
+def namespaces(*flags):
+    """unshare with the rights we have; None where it is not allowed."""
+    command = ["unshare"] + ([] if ROOT else ["-r"]) + list(flags)
+    if not shutil.which("unshare") or subprocess.run(command + ["true"], capture_output=True).returncode != 0:
+        return None
+    return command
+
+
+def no_proc(folder):
+    """Programs started, and children forked, where /proc is not mounted (any more)."""
+    unshare = namespaces("-m")
+    if not unshare:
+        return skip("no /proc", "mount namespaces are not allowed here")
+    # What is mounted cannot be unmounted in a namespace of a user's own, but it can be hidden.
+    script = "mount -t tmpfs none /proc && '%s' leaf %d && '%s' processes 3 && (echo child; '%s' dlclose '%s'); echo $?" % (
+        EDGES, LEAF, EDGES, EDGES, PLUG)
+    command = unshare + ["sh", "-c", script]
+    same("no /proc", Run(folder, command), command)
+
+
+def everybody(folder):
+    """A copy of silt and the program that every user may run."""
+    public = tempfile.mkdtemp(dir="/tmp", prefix="silt-edges-")
+    os.chmod(public, 0o755)
+    for path in [SILT, EDGES] + glob.glob(os.path.join(os.path.dirname(SILT), "libsilt-agent*.so")):
+        os.chmod(shutil.copy2(path, public), 0o755)
+    return public
+
+
+def unreadable(folder):
+    """A program that may be run but not read: the kernel closes its /proc entries to its own user."""
+    public = everybody(folder)
+    try:
+        program = os.path.join(public, os.path.basename(EDGES))
+        os.chmod(program, 0o111)
+        os.chmod(folder, 0o777)
+        user = {"user": 65534, "cwd": "/"} if ROOT else {"cwd": "/"}
+        command = [program, "leaf", str(LEAF)]
+        run = Run(folder, command, silt=os.path.join(public, "silt"), **user)
+        check("mode 0111: the program runs", run.status in (0, 3) and run.stderr.count("\n") <= 1, run)
+        run = Run(folder, ["sh", "-c", "'%s' leaf 5 && echo $?; '%s' leaf %d; echo $?" % (program, EDGES, LEAF)],
+                  silt=os.path.join(public, "silt"), **user)
+        check("mode 0111: as a child", (run.status, run.stdout) == (0, "0\n0\n"), run)
+    finally:
+        shutil.rmtree(public)
+
+
+def limits(folder):
+    """RLIMIT_AS: set by the program, or already there, large or very small."""
+    run = Run(folder, [EDGES, "limited"])
+    same("RLIMIT_AS", run, [EDGES, "limited"])
+    check("RLIMIT_AS: the child is tracked", len(leaves(run)) == 1, run)
+    for kb in (400000, 60000, 20000):
+        command = ["sh", "-c", "ulimit -v %d; '%s' leaf %d; echo $?" % (kb, EDGES, LEAF)]
+        run = Run(folder, command)
+        same("RLIMIT_AS of %d kB" % kb, run, command)
+        if kb == 400000:
+            check("RLIMIT_AS of %d kB: tracked" % kb, len(leaves(run)) == 1, run)
+
+
+def full_disk(folder):
+    """The disk fills up while the program runs: what was written stays good, nothing half is left, the status is the program's."""
+    unshare = namespaces("-m")
+    if not unshare:
+        return skip("full disk", "mount namespaces are not allowed here")
+    small = os.path.join(folder, "small")
+    os.mkdir(small)
+    program = "import time; x = []\nfor i in range(30):\n x.append([bytes(j) for j in range(i * 97, i * 97 + 9000)])\n time.sleep(0.1)\nraise SystemExit(6)"
+    script = ("mount -t tmpfs -o size=400k none %s && PYTHONMALLOC=malloc '%s' run -q --every 100ms -o %s/out.silt -- "
+              "/usr/bin/python3 -c '%s' 2>%s/errors; echo status $?; cp %s/* %s/kept/; true" % (
+                  small, SILT, small, program, folder, small, folder))
+    os.mkdir(os.path.join(folder, "kept"))
+    r = subprocess.run(unshare + ["sh", "-c", script], capture_output=True, text=True, timeout=120)
+    with open(os.path.join(folder, "errors")) as f:
+        errors = f.read()
+    kept = sorted(os.listdir(os.path.join(folder, "kept")))
+    check("full disk: the program's status", r.stdout == "status 6\n", (r.stdout, r.stderr, errors))
+    check("full disk: each loss is told in a line", errors and all("No space left" in line for line in errors.splitlines()),
+          errors)
+    bad = [n for n in kept if subprocess.run([SILT, "show", os.path.join(folder, "kept", n)], capture_output=True).returncode]
+    check("full disk: %d dumps are there, and whole" % len(kept), len(kept) >= 1 and not bad and
+          all(re.fullmatch(r"out(\.\d{4})?\.silt", n) for n in kept), (kept, bad))
+
+
+# ---- what programs do ----
+
+def small_stack(folder):
+    for how in ("execl", "execlp", "execle", "execv", "execvp", "execve", "posix_spawn"):
+        command = [EDGES, "small-stack", how]
+        run = Run(folder, command)
+        same("8 KB stack: " + how, run, command)
+        check("8 KB stack: %s: the new program is tracked" % how, len(leaves(run)) == 1, run)
+
+
+def shell(folder):
+    for how in ("system", "popen"):
+        run = Run(folder, [EDGES, how])
+        same(how, run, [EDGES, how])
+        check(how + ": the command is tracked", len(leaves(run)) == 1, run)
+
+
+def closed(folder):
+    command = [EDGES, "dlclose", PLUG]
+    run = Run(folder, command)
+    same("dlclose and fork", run, command)
+    check("dlclose and fork: the child is tracked", len(leaves(run)) == 1, run)
+
+
+def threads(folder):
+    """Threads that follow each other on the same memory stay apart."""
+    run = Run(folder, [EDGES, "threads"], ["--threads"])
+    check("threads in turn", run.status == 0 and not run.stderr, run)
+    said = {tid: int(n) for tid, n in (line.split() for line in run.stdout.splitlines())}
+    r = subprocess.run([SILT, "show", "--json", "--by", "thread", run.out], capture_output=True, text=True, timeout=60)
+    seen = {str(s["tid"]): s for s in json.loads(r.stdout)["groups"]} if r.returncode == 0 else {}
+    wrong = [(tid, n) for tid, n in said.items() if (seen.get(tid, {}).get("bytes"), seen.get(tid, {}).get("count")) !=
+             (n * (n % 10), n % 10)]
+    check("threads in turn: each has its own row", len(said) == 6 and not wrong, (wrong, said, r.stdout[:3000]))
+
+
+# ---- slots ----
+
+def wrap(folder):
+    """Slots are used again after the last: what came later is still told from what came before."""
+    count = 560  # each takes two slots of 1024: one for the fork, one for the program it becomes
+    run = Run(folder, [EDGES, "images", str(count)], timeout=200)
+    check("slots in turn", run.status == 0 and not run.stderr, run)
+    paths = [p for p in run.paths() if p != run.out]
+    check("slots in turn: a dump of each", len(paths) == count, len(paths))
+    wrong = [p for p in paths if not is_leaf(p)]
+    check("slots in turn: of the program it became", not wrong, wrong[:5])
+
+
+def exhausted(folder):
+    """More processes at one time than slots: all run, and the rest is counted."""
+    count = 1040
+    run = Run(folder, [EDGES, "processes", str(count)], timeout=200)
+    if "fork: Resource temporarily unavailable" in run.stderr:
+        return skip("slots exhausted", "not so many processes are allowed here")
+    check("slots exhausted: the program runs", run.status == 0 and not run.stderr, run)
+    tracked = len(run.paths())
+    told = re.findall(r"(\d+) processes of this run could not be tracked", " ".join(dumps.Dump(BLOCKS, run.out).notes))
+    check("slots exhausted: %d dumps, the other processes are told of" % tracked, told == [str(count + 1 - tracked)] and
+          tracked == 1024, (told, tracked))
+
+
+PARTS = {"proc": no_proc, "unreadable": unreadable, "limits": limits, "disk": full_disk, "stack": small_stack, "shell": shell,
+         "dlclose": closed, "threads": threads, "wrap": wrap, "exhausted": exhausted}
+
+
+def main(parts):
+    with tempfile.TemporaryDirectory(prefix="silt-edges-") as folder:
+        for part in parts:
+            inner = os.path.join(folder, part)
+            os.mkdir(inner)
+            os.chmod(folder, 0o755)
+            PARTS[part](inner)
+    if failures:
+        print("%d failed" % len(failures))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or list(PARTS)))
