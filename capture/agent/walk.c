@@ -112,8 +112,9 @@ static void tail_move(struct walk_list *w, struct walk_frame *dest, const struct
 	}
 }
 
-/* Behind m's first `held` frames come the fresh ones of u, unless they stand there, then those of `from` where u joined it. False: too many for a walk cut off at
- * the limit: that is the innermost frames, as many as allowed, so joining must not change their number. */
+/* Behind m's first `held` frames come the fresh ones of u, unless they stand there, then those of `from` where u joined it. False:
+ * too many, for m or for a walk cut off at the limit: that is the innermost frames, as many as allowed, so joining must not change
+ * their number. */
 static bool memo_splice(struct walk_memo *m, uint64_t held, const struct unwound *u, const struct walk_frame *fresh,
 			const struct walk_memo *from)
 {
