@@ -38,13 +38,15 @@ struct agent_hot {
 	uint8_t *slot;   /* the same, from the moment it is mapped */
 	uint32_t *root;  /* the live table's directory */
 	uint64_t single_tp; /* thread pointer of the only thread; 0 once there are more */
+	struct agent_thread *single_thread; /* its record */
 	uint32_t attention; /* AGENT_*: the common way must not be taken blindly */
-	uint64_t module_generation; /* counts unloads: older walks are void */
+	uint64_t module_generation; /* counts unloads, in steps of WALK_GENERATION: older walks are void */
 	uint32_t module_lock;
 	uint32_t births; /* threads started so far */
 	uint64_t alone; /* random state for samples taken outside any thread's */
 	struct silt_db_options options;
 	uint64_t free_chunks[4][AGENT_CHUNK_CLASSES]; /* Treiber stacks: tag << 32 | ref */
+	uint64_t small_run; /* what is left of the run that small pieces are cut from: first unit << 32 | end */
 	uint32_t side_high; /* side table: dense entries in use lie below */
 	uint32_t node_levels, context_levels;
 	struct agent_tp_slot tp_small[AGENT_TP_SMALL];
@@ -103,6 +105,8 @@ void *agent_first(const char *name, const void **ret_map);
 /* ---- memory of the slot (memory.c) ---- */
 /** Hands out bytes of the slot, aligned to 64, zeroed; never given back. 0 when the slot is full. */
 uint32_t db_alloc(uint64_t bytes);
+/** The same for pieces of which there are many. */
+uint32_t db_alloc_small(uint64_t bytes);
 static inline void *db_at(uint32_t ref)
 {
 	return agent_hot.slot + (uint64_t)ref * SILT_DB_UNIT;
@@ -162,41 +166,51 @@ static ALWAYS_INLINE uint32_t rule_get(uint64_t key)
 	return rule_miss(key);
 }
 
-/* ---- walking (walk.c, walk_slow.c) ---- */
+/* ---- walking (walk*.c) ---- */
+struct stack_use;
 struct walk_frame { /* frames are kept innermost first */
 	uint64_t slot; /* where the frame's pc was read */
 	uint64_t pc;
 	uint64_t bp; /* rbp in the frame */
-	uint32_t rule;
-	uint32_t bits; /* WALK_*, and from WALK_NODE_SHIFT on the frame's node in the database, where nodes_from says so */
+	union {
+		struct {
+			uint32_t rule;
+			uint32_t bits; /* WALK_*, and from WALK_NODE_SHIFT on the frame's node in the database, where nodes_from says so */
+		};
+		uint64_t rule_bits; /* both, written at once */
+	};
 };
 
-struct walk_list { /* one walk; behind the last frame stands one with slot UINT64_MAX */
+/* Behind a walk's last frame stands a closing one, whose word never is as remembered. */
+extern const uint64_t walk_closing_word;
+struct walk_list { /* one walk */
 	struct walk_frame *frame;
 	struct walk_frame *end;
+	uint64_t *tail; /* for each frame the hash's sum from it outward; 0 for the one behind the last */
 	uint32_t flags; /* SILT_DB_STACK_* */
 	uint32_t uses_bp; /* not 0: a frame but the outermost is left in another way than by rsp */
 	uint32_t specials; /* frames that read more words than their return address and rbp */
 	uint32_t rules;    /* all frames' rules, ored */
-	uint64_t hash;     /* sum over the frames' return addresses */
 	struct walk_frame *nodes_from; /* from here outward the frames' nodes are known */
 	struct walk_frame *plain_end;  /* the first of those, or the outermost frame: before it all are plain */
 };
 
-struct walk_memo { /* a remembered walk */
-	struct silt_db_cache_entry *last; /* what it was counted in; another stack's by now, unless it still has last_key */
+struct walk_memo { /* a remembered walk; what the common way needs stands first */
+	uint64_t first; /* where its innermost return address lies; 0 when more than return addresses must be compared */
+	uint64_t stamp; /* what it was counted for: WALK_USE and the module generation of then */
+	struct silt_db_cache_entry *last; /* where; another stack's by now, unless it still has last_key */
 	uint64_t last_key;
-	uint64_t last_use; /* WALK_USE of that */
-#define WALK_USE(kind, epoch) ((uint64_t)(kind) << 32 | (epoch))
 	struct walk_list list;
 	uint64_t generation;
 	uint64_t bp_top;  /* rbp in the innermost frame */
-	uint32_t careful; /* more than return addresses must be compared: rbp or the words of special frames */
+	uint32_t capacity; /* frames there is room for, the closing one left out; 0: never used */
 	uint32_t extra_count;
 	struct {
 		uint64_t addr, value;
 	} extra[AGENT_EXTRA_MAX];
-};
+} __attribute__((aligned(256)));
+#define WALK_GENERATION (1ull << 40)
+#define WALK_USE(kind, epoch) ((uint64_t)((kind) + 1) << 32 | (epoch))
 enum {
 	WALK_INTERRUPTED = 1, /* pc is exact */
 	WALK_CHECK = 2,       /* the saved rbp word matters to an outer frame */
@@ -205,30 +219,32 @@ enum {
 	WALK_NODE_SHIFT = 3,
 };
 
-/* Walks that alternate have a memo each: chosen by where the hook's frame is and who called it. */
+/* Walks that alternate have a memo each: chosen by where the hook's frame is and who called it. A thread that keeps walking anew
+ * gets more of them. */
 #define WALK_MEMOS 8u
-static ALWAYS_INLINE uint32_t walk_memo_index(const uint64_t *fp)
-{
-	return (uint32_t)((uint64_t)fp >> 4 ^ fp[1] ^ fp[1] >> 4) & (WALK_MEMOS - 1);
-}
-
+#define WALK_MEMOS_MORE 128u
 struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t busy;   /* inside the agent: a signal handler that gets here takes the nested way */
 	uint32_t nested; /* depth of that */
 	struct walk_memo *recent; /* the memo used last */
-	struct walk_memo memo[WALK_MEMOS];
+	struct walk_memo *memos;
+	uint64_t memo_mask; /* their number - 1 */
 	struct silt_db_thread *shared;
 	uint32_t index; /* in the thread table + 1 */
 	uint32_t tid;
 	uint32_t evictions;
 	uint32_t birth; /* agent_hot.births when tid was last looked at */
-	uint32_t with_bp; /* walks of this thread met frames that need rbp */
+	uint32_t with_bp; /* so many more walks are unwound with rbp from the start */
+	int32_t patch_luck; /* does taking changed return addresses over go far? */
 	struct silt_db_cache_entry *cache;
 	uint32_t cache_mask;
 	uint32_t sample_started;
 	int64_t sample_left;
 	uint64_t random;
-	struct walk_list spare, nested_list;
+	uint32_t rebuilds; /* walks not found among the memos */
+	/* Of full length: where new frames are put together; a walk unwound anew; a signal handler's. */
+	struct walk_frame *spare;
+	struct walk_list anew_list, nested_list;
 };
 
 /** The rest of walk_context: see there. NULL: the caller is the allocator itself, nothing is to be recorded. */
@@ -244,6 +260,12 @@ static inline uint64_t walk_pcword(uint64_t pc, uint32_t rule, bool interrupted)
 	return (pc & SILT_DB_PC_MASK) | (uint64_t)(rule >> 24) << 48 | (interrupted ? SILT_DB_PC_INTERRUPTED : 0);
 }
 void walk_setup(void);
+/** Gives t its set of memos, or a larger one. False: no memory; t keeps what it has. */
+bool walk_memos(struct agent_thread *t, uint32_t n);
+/** Makes m match no stack. */
+void walk_void(struct walk_memo *m);
+/** A walk's hash together with what else tells contexts apart. */
+uint64_t walk_key(const struct walk_list *w, const struct stack_use *use);
 
 /* ---- stacks and contexts (stacks.c) ---- */
 /** What tells a stack's contexts apart. */

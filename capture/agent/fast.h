@@ -10,10 +10,10 @@ static ALWAYS_INLINE uint64_t word_at(uint64_t addr)
 	return *(const volatile uint64_t *)addr;
 }
 
-/** Compares the return addresses from f outward; returns the first frame that does not hold, or end. */
-static ALWAYS_INLINE struct walk_frame *walk_verify_plain(struct walk_frame *f, const struct walk_frame *end)
+/** Compares the return addresses from f outward; returns the first frame that does not hold, at last the closing one. */
+static ALWAYS_INLINE struct walk_frame *walk_verify_plain(struct walk_frame *f)
 {
-	for (; end - f >= 4; f += 4) {
+	for (;; f += 4) {
 		if (word_at(f[0].slot) != f[0].pc)
 			return f;
 		if (word_at(f[1].slot) != f[1].pc)
@@ -23,21 +23,22 @@ static ALWAYS_INLINE struct walk_frame *walk_verify_plain(struct walk_frame *f, 
 		if (word_at(f[3].slot) != f[3].pc)
 			return f + 3;
 	}
-	while (f < end && word_at(f->slot) == f->pc)
-		f++;
-	return f;
+}
+
+static ALWAYS_INLINE struct walk_memo *walk_memo(const struct agent_thread *t, const uint64_t *fp)
+{
+	return &t->memos[((uint64_t)fp >> 4 ^ fp[1] ^ fp[1] >> 7) & t->memo_mask];
 }
 
 /** The cache entry for the stack of a hook whose frame is fp (rbp). t->busy is set by the caller, and cleared by it once it
- *  has counted. NULL: nothing is to be recorded. */
+ *  has counted. The caller has seen that no modules changed. NULL: nothing is to be recorded. */
 static ALWAYS_INLINE struct silt_db_cache_entry *walk_context(struct agent_thread *t, const uint64_t *fp, uint32_t kind)
 {
-	struct walk_memo *m = &t->memo[walk_memo_index(fp)];
+	struct walk_memo *m = walk_memo(t, fp);
 	uint32_t epoch = ATOMIC_LOAD(&agent_db()->epoch);
 
-	if (LIKELY(m->list.frame->slot == (uint64_t)&fp[1] && !m->careful && !(agent_hot.attention & AGENT_MODULES_CHANGED) &&
-		   m->generation == agent_hot.module_generation && m->last_use == WALK_USE(kind, epoch)) &&
-	    walk_verify_plain(m->list.frame, m->list.end) == m->list.end && LIKELY(m->last->hash == m->last_key)) {
+	if (LIKELY(m->first == (uint64_t)&fp[1] && m->stamp == agent_hot.module_generation + WALK_USE(kind, epoch)) &&
+	    walk_verify_plain(m->list.frame) == m->list.end && LIKELY(m->last->hash == m->last_key)) {
 		t->recent = m;
 		return m->last;
 	}
@@ -62,17 +63,6 @@ static ALWAYS_INLINE bool live_cas(uint64_t *p, uint64_t expected, uint64_t desi
 static ALWAYS_INLINE uint64_t *live_chunk(uint64_t word)
 {
 	return db_at(SILT_DB_PAGE_REF(word));
-}
-
-/** The word of the page that holds addr, or NULL when nothing near it was ever recorded. */
-static ALWAYS_INLINE uint64_t *live_page(uint64_t addr)
-{
-	uint32_t leaf;
-
-	if (UNLIKELY(addr >> 47))
-		return NULL;
-	leaf = ATOMIC_LOAD(&agent_hot.root[addr >> 30]);
-	return LIKELY(leaf) ? (uint64_t *)db_at(leaf) + (addr >> 12 & (SILT_DB_LEAF_PAGES - 1)) : NULL;
 }
 
 /** For an entry put into a chunk that was replaced at that moment: true when the copy has it (or the page has it in any other
@@ -129,81 +119,97 @@ static ALWAYS_INLINE uint32_t group_home(uint32_t offset, uint32_t capacity)
 	return (offset * (capacity / GROUP) >> 9) * GROUP;
 }
 
-/* Where an address has its place: found early, so that memory is on its way while the stack is walked. */
+/* Where an address has its place. */
 struct live_place {
-	uint64_t *page;  /* its word, or NULL */
+	uint64_t *page;  /* its word */
 	uint64_t word;   /* what that held */
-	uint64_t *group; /* its home; NULL when the common way cannot be taken */
+	uint64_t *group; /* its home */
 };
 
-static ALWAYS_INLINE struct live_place live_find(uint64_t addr)
+enum live_found { LIVE_COMMON, LIVE_NOTHING, LIVE_OTHER };
+
+/** Finds the place of an address below 2^47. LIVE_NOTHING: nothing on its page was ever recorded; LIVE_OTHER: its page does not have
+ *  groups. Only with LIVE_COMMON *ret is set. */
+static ALWAYS_INLINE enum live_found live_find(uint64_t addr, struct live_place *ret)
 {
-	struct live_place at = { .page = live_page(addr) };
+	uint32_t leaf = ATOMIC_LOAD(&agent_hot.root[addr >> 30]), capacity;
+	uint64_t word;
 
-	if (LIKELY(at.page != NULL)) {
-		uint32_t capacity;
-
-		at.word = ATOMIC_LOAD(at.page);
-		capacity = SILT_DB_PAGE_CAPACITY(at.word);
-		if (LIKELY((int64_t)at.word < 0 && capacity >= GROUP)) /* the sign is SILT_DB_PAGE_CHUNK */
-			at.group = live_chunk(at.word) + group_home((addr & 4095) >> 3, capacity);
-	}
-	return at;
+	if (UNLIKELY(!leaf))
+		return LIVE_NOTHING;
+	ret->page = (uint64_t *)db_at(leaf) + (addr >> 12 & (SILT_DB_LEAF_PAGES - 1));
+	word = ATOMIC_LOAD(ret->page);
+	capacity = SILT_DB_PAGE_CAPACITY(word);
+	if (UNLIKELY((int64_t)word >= 0 || capacity < GROUP)) /* the sign is SILT_DB_PAGE_CHUNK */
+		return word ? LIVE_OTHER : LIVE_NOTHING;
+	ret->word = word;
+	ret->group = live_chunk(word) + group_home((addr & 4095) >> 3, capacity);
+	return LIVE_COMMON;
 }
 
-/** As live_insert, at what live_find(addr) gave. */
-static ALWAYS_INLINE void live_insert_at(struct live_place at, bool single, uint64_t addr, uint64_t size, uint32_t context)
+/** As live_insert, at what live_find(addr) gave. size is below SILT_DB_SIZE_HUGE. */
+static ALWAYS_INLINE void live_insert_at(const struct live_place *at, bool single, uint64_t addr, uint64_t size, uint32_t context)
 {
-	if (LIKELY(at.group && size < SILT_DB_SIZE_HUGE)) {
-		uint64_t entry = (addr & 4095) >> 3 | (uint64_t)context << 9 | size << 33;
-		uint32_t room = group_room(at.group);
+	uint64_t entry = (addr & 4095) >> 3 | (uint64_t)context << 9 | size << 33;
+	uint32_t room = group_room(at->group);
 
-		if (LIKELY(room)) {
-			uint64_t *place = at.group + __builtin_ctz(room), v = ATOMIC_LOAD(place);
+	if (LIKELY(room)) {
+		uint64_t *place = at->group + (unsigned)__builtin_ctz(room), v = ATOMIC_LOAD(place);
 
-			if (LIKELY(v <= SILT_DB_ENTRY_TOMB && live_cas_as(single, place, v, entry)) &&
-			    (LIKELY(ATOMIC_LOAD(at.page) == at.word) || live_kept(at.page, place, entry)))
-				return;
-		}
+		if (LIKELY(v <= SILT_DB_ENTRY_TOMB && live_cas_as(single, place, v, entry)) &&
+		    (LIKELY(ATOMIC_LOAD(at->page) == at->word) || live_kept(at->page, place, entry)))
+			return;
 	}
 	live_insert(addr, size, context);
 }
 
-/** Takes the block out in the common way, or finds that there is none near. False: live_remove must be asked. */
+/** Takes the block out in the common way, or finds that there is none near. False: live_remove must be asked. Calls nothing. */
 static ALWAYS_INLINE bool live_remove_fast(uint64_t addr)
 {
-	struct live_place at = live_find(addr);
+	uint32_t offset = (addr & 4095) >> 3, match;
+	struct live_place at;
+	uint64_t *place, v, single;
 
-	if (LIKELY(at.group != NULL)) {
-		uint32_t offset = (addr & 4095) >> 3, match = group_match(at.group, offset);
-
-		if (LIKELY(match)) {
-			uint64_t *place = at.group + __builtin_ctz(match), v = ATOMIC_LOAD(place);
-
-			/* Signed: neither empty, removed nor frozen. */
-			if (LIKELY((int64_t)v > 0x1ff && SILT_DB_ENTRY_SIZE(v) != SILT_DB_SIZE_HUGE) &&
-			    live_cas(place, v, SILT_DB_ENTRY_TOMB))
-				return true;
-		}
+	if (UNLIKELY(addr >> 47))
+		return false;
+	switch (live_find(addr, &at)) {
+	case LIVE_COMMON:
+		break;
+	case LIVE_NOTHING:
+		return true;
+	case LIVE_OTHER:
 		return false;
 	}
-	return !at.page || !at.word;
+	match = group_match(at.group, offset);
+	if (UNLIKELY(!match))
+		return false;
+	place = at.group + (unsigned)__builtin_ctz(match);
+	v = ATOMIC_LOAD(place);
+	/* Signed: neither empty, removed nor frozen. */
+	if (UNLIKELY((int64_t)v <= 0x1ff || SILT_DB_ENTRY_SIZE(v) == SILT_DB_SIZE_HUGE))
+		return false;
+	single = agent_hot.single_tp;
+	if (LIKELY(single == arch_thread_pointer()))
+		return arch_cas64_local(place, v, SILT_DB_ENTRY_TOMB);
+	return !single && atomic_cas64(place, v, SILT_DB_ENTRY_TOMB);
 }
 
 /** As agent_record, inlined. */
 static ALWAYS_INLINE void record_fast(uint64_t addr, uint64_t size, const uint64_t *fp)
 {
 	uint64_t tp = arch_thread_pointer();
-	struct agent_thread *t = thread_get(tp);
-	struct live_place at = live_find(addr);
+	bool single = agent_hot.single_tp == tp;
+	struct agent_thread *t = LIKELY(single) ? agent_hot.single_thread : thread_get(tp);
 	struct silt_db_cache_entry *e;
+	struct live_place at;
 	uint32_t context;
 
-	__builtin_prefetch(at.group, 1);
-	if (UNLIKELY(!t || t->busy || (agent_hot.attention & (AGENT_FILTERED | AGENT_BY_THREAD)) || addr & 0xffff800000000007ull)) {
+	if (UNLIKELY(!t || t->busy | agent_hot.attention) || UNLIKELY(addr & 0xffff800000000007ull || size >= SILT_DB_SIZE_HUGE) ||
+	    UNLIKELY(live_find(addr, &at) != LIVE_COMMON)) {
 		agent_record_slow(addr, size, fp, 0);
 		return;
 	}
+	__builtin_prefetch(at.group, 1);
 	t->busy = 1;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	e = walk_context(t, fp, 0);
@@ -216,7 +222,7 @@ static ALWAYS_INLINE void record_fast(uint64_t addr, uint64_t size, const uint64
 	e->alloc_bytes += size;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	t->busy = 0;
-	live_insert_at(at, agent_hot.single_tp == tp, addr, size, context);
+	live_insert_at(&at, single, addr, size, context);
 }
 
 #endif

@@ -71,7 +71,7 @@ static uint32_t chunk_new(uint32_t class)
 			chunk[i] = 0;
 		return ref;
 	}
-	return db_alloc((uint64_t)capacities[class] * 8);
+	return db_alloc_small((uint64_t)capacities[class] * 8);
 }
 
 static uint32_t home_of(uint64_t entry, uint32_t capacity)

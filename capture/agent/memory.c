@@ -13,6 +13,7 @@
 #define MAP_ANONYMOUS 0x20
 #endif
 #define MADV_DONTDUMP 16
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 
 /* Each slot has an address of its own, far from where the kernel and the sanitizers put things (their shadow ends just
  * above 16 TiB), so a window can always grow to its full size. */
@@ -116,4 +117,43 @@ uint32_t db_alloc(uint64_t bytes)
 		return 0;
 	}
 	return (uint32_t)(at / SILT_DB_UNIT);
+}
+
+/* Pages come in runs ahead of need: a page at a time costs a fault each, several times as much. Runs are in proportion to what is in
+ * use, so what is taken for nothing stays small. */
+#define RUN_SHARE 16u
+#define RUN_MIN (64ull << 10)
+#define RUN_MAX (1ull << 20)
+
+/* A run of many small pieces lies in [start, end) of the slot, in units: start << 32 | end. */
+static uint32_t run_take(uint64_t *run, uint32_t units)
+{
+	for (;;) {
+		uint64_t old = ATOMIC_LOAD(run);
+		uint32_t start = (uint32_t)(old >> 32), end = (uint32_t)old;
+
+		if (end - start < units)
+			return 0;
+		if (atomic_cas64(run, old, (uint64_t)(start + units) << 32 | end))
+			return start;
+	}
+}
+
+uint32_t db_alloc_small(uint64_t bytes)
+{
+	uint32_t units = (uint32_t)((bytes + 63) / 64 * (64 / SILT_DB_UNIT));
+	uint32_t ref = run_take(&agent_hot.small_run, units);
+	uint64_t size;
+
+	if (ref)
+		return ref;
+	size = ATOMIC_LOAD(&agent_db()->used) / RUN_SHARE & ~(uint64_t)(AGENT_PAGE - 1);
+	size = size < RUN_MIN ? RUN_MIN : size > RUN_MAX ? RUN_MAX : size;
+	ref = db_alloc(size);
+	if (!ref)
+		return db_alloc(bytes);
+	if (!agent_no_syscalls) /* where the kernel does not know it, pages come one by one */
+		sys_madvise((void *)((uint64_t)db_at(ref) & ~(uint64_t)(AGENT_PAGE - 1)), size, MADV_POPULATE_WRITE);
+	ATOMIC_STORE(&agent_hot.small_run, (uint64_t)(ref + units) << 32 | (ref + (uint32_t)(size / SILT_DB_UNIT)));
+	return ref;
 }

@@ -198,7 +198,7 @@ COLD void module_refresh(void)
 		m->alive = 0;
 		table[i].unloaded = 1;
 		rule_purge(m->start, m->end);
-		ATOMIC_ADD(&agent_hot.module_generation, 1);
+		ATOMIC_ADD(&agent_hot.module_generation, WALK_GENERATION);
 	}
 	lock_give();
 }

@@ -141,15 +141,18 @@ static uint32_t node_find(uint64_t hash, uint64_t pcword, uint32_t parent)
 	return 0;
 }
 
-static uint32_t node_intern(uint64_t pcword, uint32_t parent)
+/* The node for pcword below parent. *fresh: parent was just made, so it has no children yet that could be found, and looking
+ * costs a cache miss a level; set when this one is made. */
+static uint32_t node_intern(uint64_t pcword, uint32_t parent, bool *fresh)
 {
 	struct silt_db *db = agent_db();
 	uint64_t hash = mix(pcword * RULE_MUL + parent);
-	uint32_t id = node_find(hash, pcword, parent);
+	uint32_t id = *fresh ? 0 : node_find(hash, pcword, parent);
 	struct silt_db_node *seg;
 
 	if (id)
 		return id;
+	*fresh = true;
 	/* A number once taken is never given back, even where no memory is found for it: the reader allows for gaps. */
 	if (ATOMIC_LOAD(&db->node_count) >= SILT_DB_NODE_SEG * SILT_DB_NODE_SEGS - 65536)
 		return 0;
@@ -210,6 +213,7 @@ static uint32_t context_new(uint64_t key, uint32_t node, uint32_t flags, const s
 uint32_t stack_intern(uint64_t key, struct walk_list *w, const struct stack_use *use)
 {
 	uint32_t id = context_find(key), node = 0;
+	bool fresh = false;
 
 	if (id)
 		return id;
@@ -217,7 +221,7 @@ uint32_t stack_intern(uint64_t key, struct walk_list *w, const struct stack_use 
 	if (w->nodes_from < w->end)
 		node = w->nodes_from->bits >> WALK_NODE_SHIFT;
 	for (struct walk_frame *f = w->nodes_from; f-- > w->frame;) {
-		node = node_intern(walk_pcword(f->pc, f->rule, f->bits & WALK_INTERRUPTED), node);
+		node = node_intern(walk_pcword(f->pc, f->rule, f->bits & WALK_INTERRUPTED), node, &fresh);
 		if (!node)
 			goto full;
 		f->bits = (f->bits & WALK_BITS) | node << WALK_NODE_SHIFT;

@@ -40,16 +40,18 @@ static struct agent_thread *thread_new(uint64_t tp)
 
 	if (!shared)
 		return NULL;
-	ref = db_alloc(head + (WALK_MEMOS + 2) * frames * sizeof(struct walk_frame));
+	ref = db_alloc(head + frames * (3 * sizeof(struct walk_frame) + 2 * sizeof(uint64_t)));
 	cache = db_alloc(CACHE_FIRST * sizeof(struct silt_db_cache_entry));
 	if (!ref || !cache)
 		return NULL;
 	t = db_at(ref);
-	t->spare.frame = (struct walk_frame *)(void *)((uint8_t *)t + head);
-	t->nested_list.frame = t->spare.frame + frames;
-	for (uint32_t i = 0; i < WALK_MEMOS; i++)
-		t->memo[i].list.frame = t->memo[i].list.end = t->nested_list.frame + (i + 1) * frames;
-	t->recent = &t->memo[0];
+	t->spare = (struct walk_frame *)(void *)((uint8_t *)t + head);
+	t->anew_list.frame = t->spare + frames;
+	t->nested_list.frame = t->anew_list.frame + frames;
+	t->anew_list.tail = (uint64_t *)(void *)(t->nested_list.frame + frames);
+	t->nested_list.tail = t->anew_list.tail + frames;
+	if (!walk_memos(t, WALK_MEMOS))
+		return NULL;
 	t->cache = db_at(cache);
 	t->cache_mask = CACHE_FIRST - 1;
 	t->index = index;
@@ -88,6 +90,8 @@ struct agent_thread *thread_find_slow(uint64_t tp)
 		if (agent_hot.single_tp != tp)
 			thread_many();
 		s->thread = thread_new(tp);
+		if (agent_hot.single_tp == tp)
+			agent_hot.single_thread = s->thread;
 	}
 	return s->thread;
 }
@@ -135,8 +139,8 @@ static COLD void cache_grow(struct agent_thread *t)
 		if (e->context)
 			*cache_place(fresh, size - 1, e->hash) = *e;
 	}
-	for (uint32_t i = 0; i < WALK_MEMOS; i++)
-		t->memo[i].last_use = 0; /* they point into the old cache */
+	for (uint32_t i = 0; i <= t->memo_mask; i++)
+		t->memos[i].stamp = 0; /* they point into the old cache */
 	t->cache = fresh;
 	t->cache_mask = size - 1;
 	t->shared->cache_size = 0; /* between the two the reader sees no cache: all counts are flushed */
@@ -160,8 +164,8 @@ void thread_identify(struct agent_thread *t)
 		t->cache[i].context = 0;
 		t->cache[i].hash = 0;
 	}
-	for (uint32_t i = 0; i < WALK_MEMOS; i++)
-		t->memo[i].last_use = 0;
+	for (uint32_t i = 0; i <= t->memo_mask; i++)
+		t->memos[i].stamp = 0;
 	fresh->tid = tid;
 	fresh->cache_ref = t->shared->cache_ref;
 	t->shared->cache_size = 0;

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/** What the parts of the stack walk share: remembering and joining (walk.c), unwinding (walk_unwind.c), bookkeeping (walk_study.c). */
+#ifndef SILT_CAPTURE_AGENT_WALK_H
+#define SILT_CAPTURE_AGENT_WALK_H
+
+#include "capture/agent/agent.h"
+#include "capture/agent/cfi.h"
+#include "capture/agent/fast.h"
+
+/* Where a walk stands: a frame's return address lies at slot; sp and bp are rsp and rbp in that frame. */
+struct step {
+	uint64_t slot, sp, bp;
+	bool interrupted; /* the pc at slot is exact, not a return address */
+};
+
+/* What unwinding found, from where it began. */
+struct unwound {
+	struct walk_frame *end;  /* behind the last new frame */
+	struct walk_frame *join; /* the remembered frame from which on all is as it was; NULL: went all the way */
+	uint32_t flags, uses_bp, specials, rules; /* as in struct walk_list, of the new frames */
+	bool need_bp; /* rsp alone was not enough */
+	bool generic; /* nor rsp and rbp */
+};
+
+/** Unwinds from slot outward by rsp alone, into out, at most `room` frames; looks in `from` from `join` on for where it goes on
+ *  as remembered. */
+void unwind_plain(struct unwound *u, struct walk_frame *out, uint64_t room, uint64_t slot, const struct walk_memo *from,
+		  struct walk_frame *join);
+/** The same with rsp and rbp, through signal frames too. from NULL: nothing to look in. */
+void unwind_with_bp(struct unwound *u, struct walk_frame *out, uint64_t room, struct step s, const struct walk_memo *from,
+		    struct walk_frame *join);
+/** The whole walk of the hook whose frame is fp into w, nothing remembered. */
+void unwind_anew(struct walk_list *w, const uint64_t *fp);
+
+/** Does the remembered walk hold from f on? Its pc has been compared. */
+bool memo_joins(const struct walk_memo *m, struct walk_frame *f, const struct step *s);
+/** Compares the remembered words from f outward: the first frame that does not hold, or the end. */
+struct walk_frame *memo_verify(const struct walk_memo *m, struct walk_frame *f);
+
+/** Makes room for so many frames; what m held is lost when it had less. False: no memory, m is as before. */
+bool memo_reserve(struct walk_memo *m, uint32_t frames);
+
+/** Ends a walk at its `end`. */
+static inline void walk_close(struct walk_list *w)
+{
+	w->end->slot = (uint64_t)&walk_closing_word;
+	w->end->pc = ~walk_closing_word;
+}
+/** Sums up w's return addresses for its hash; from `behind` outward the sums stand already. */
+void walk_sums(struct walk_list *w, const struct walk_frame *behind);
+/** Finds out where rbp matters, for the frames inward of `from`. */
+void study_bp(struct walk_list *w, struct walk_frame *from);
+/** Collects what special frames read. False: the walk cannot be remembered. */
+bool study_specials(struct walk_memo *m);
+
+/** Where frame f saved its caller's rbp. */
+static ALWAYS_INLINE uint64_t saved_bp_at(const struct walk_frame *f)
+{
+	return f[1].slot + 8 - 8 * (uint64_t)CFI_RBP_AT(f->rule);
+}
+
+#endif

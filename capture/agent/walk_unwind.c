@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Unwinding frame by frame with the compact rules, outward until a remembered walk goes on the same way.
+ *
+ * Each step waits for the one before: the return address at the slot gives the rule, the rule the next slot. The loop for plain
+ * frames therefore keeps everything else off that chain (two loads and two additions a frame), and has hardly a branch
+ * that cannot be foreseen, for a branch that went wrong costs as much as three frames.
+ */
+#include "capture/agent/walk.h"
+
+#define FRAME_SUSPICIOUS (1ull << 20) /* a larger frame is looked at with care before its words are read */
+
+/* Looks for the remembered walk after 2, 4, 8, 16, 24, 32... new frames. */
+enum { LOOK_FIRST = 2, LOOK_APART = 8, LOOK_ATTEMPTS = 2 };
+
+struct look {
+	const struct walk_memo *memo;
+	struct walk_frame *from; /* frames inward of here are behind the new walk already */
+	uint32_t attempts;
+};
+
+static uint64_t look_apart(uint64_t frames)
+{
+	return frames < LOOK_APART ? frames : LOOK_APART; /* the walk so far is doubled, at first */
+}
+
+/* The remembered frame behind the one that is equal to f, when from there on the remembered walk holds; else NULL. s is what f was left
+ * to. */
+static struct walk_frame *look_for(struct look *l, const struct walk_frame *f, const struct step *s, bool with_bp)
+{
+	struct walk_frame *at = l->from;
+
+	/* The last one not outward of f. Without branches, for none of them could be foreseen. */
+	for (uint64_t n = (uint64_t)(l->memo->list.end - at), half; n > 1; n -= half) {
+		half = n / 2;
+		at = at[half].slot <= f->slot ? at + half : at;
+	}
+	l->from = at;
+	if (LIKELY((at->slot ^ f->slot) | (at->pc ^ f->pc)) || at + 1 >= l->memo->list.end || at[1].slot != s->slot)
+		return NULL;
+	if ((with_bp || !(at[1].bits & WALK_NEEDS_BP)) && memo_joins(l->memo, at + 1, s))
+		return at + 1;
+	if (++l->attempts == LOOK_ATTEMPTS)
+		l->memo = NULL;
+	return NULL;
+}
+
+void unwind_plain(struct unwound *u, struct walk_frame *out, uint64_t room, uint64_t slot, const struct walk_memo *from,
+		  struct walk_frame *join)
+{
+	struct walk_frame *f = out, *limit = out + room, *stop = out + LOOK_FIRST < limit ? out + LOOK_FIRST : limit;
+	struct look look = { from, join, 0 };
+	uint64_t pc, word;
+	uint32_t rules = 0, rule;
+
+	*u = (struct unwound){ .join = NULL };
+	for (;;) {
+		word = ATOMIC_LOAD(&agent_rules[*(const volatile uint16_t *)slot]); /* by the pc's low bits */
+		pc = word_at(slot);
+		f->slot = slot;
+		f->pc = pc;
+		rule = (uint32_t)word;
+		/* rsp and an offset that fits into the low 16 bits, which are then offset + CFI_T_RSP. */
+		if (LIKELY((word >> 32 == pc >> 16) & ((word & 0x10007) == CFI_T_RSP))) {
+			slot += (uint16_t)word - CFI_T_RSP;
+		} else {
+			rule = rule_get(pc);
+			slot += rule & 0x1fff8;
+		}
+		f->rule_bits = rule;
+		f++;
+		rules |= rule;
+		if (UNLIKELY(CFI_TYPE(rule) != CFI_T_RSP)) {
+			if (!pc) /* some threads and coroutines begin with a return address of 0: the frame before was the last */
+				f--;
+			else if (CFI_TYPE(rule) == CFI_T_NONE)
+				u->flags = SILT_DB_STACK_NO_CFI;
+			else
+				u->need_bp = CFI_TYPE(rule) != CFI_T_END;
+			break;
+		}
+		if (UNLIKELY(f == stop)) {
+			struct step s = { .slot = slot };
+
+			if (look.memo && (u->join = look_for(&look, f - 1, &s, false)))
+				break;
+			if (f == limit) {
+				if (word_at(slot))
+					u->flags = SILT_DB_STACK_DEPTH;
+				break;
+			}
+			stop = f + look_apart((uint64_t)(f - out));
+			stop = stop < limit ? stop : limit;
+		}
+	}
+	u->end = f;
+	u->rules = rules;
+}
+
+/* Is a far jump of the stack pointer real? Only asked where a frame seems larger than a megabyte. */
+static bool readable(uint64_t addr)
+{
+	uint64_t word;
+
+	return !agent_no_syscalls && sys_peek(addr, &word);
+}
+
+enum step_result { STEP_ON, STEP_END, STEP_NO_CFI, STEP_BROKEN, STEP_GENERIC };
+
+static COLD bool far_sane(uint64_t cfa)
+{
+	return readable(cfa - 8) && readable(cfa - 128);
+}
+
+static ALWAYS_INLINE bool next_sane(uint64_t sp, uint64_t cfa)
+{
+	if (UNLIKELY(cfa <= sp || (cfa & 7)))
+		return false;
+	return LIKELY(cfa - sp < FRAME_SUSPICIOUS) || far_sane(cfa);
+}
+
+/* One frame outward where the rule is neither of the two plain ones. */
+static COLD enum step_result step_special(struct step *s, uint32_t rule)
+{
+	uint64_t cfa;
+
+	switch (CFI_TYPE(rule)) {
+	case CFI_T_RBP_DEREF:
+		if (!next_sane(s->sp - 8, s->bp))
+			return STEP_BROKEN;
+		cfa = word_at(s->bp - 8 * (uint64_t)CFI_OFF(rule));
+		if (!next_sane(s->sp, cfa))
+			return STEP_BROKEN;
+		s->bp = word_at(s->bp);
+		s->slot = cfa - 8;
+		s->sp = cfa;
+		s->interrupted = false;
+		return STEP_ON;
+	case CFI_T_SIGNAL:
+		s->bp = word_at(s->sp + ARCH_UC_RBP);
+		s->slot = s->sp + ARCH_UC_RIP;
+		s->sp = word_at(s->sp + ARCH_UC_RSP);
+		s->interrupted = true;
+		/* A crash handler may run because this very register was wild. */
+		return agent_no_syscalls || readable(s->sp) ? STEP_ON : STEP_BROKEN;
+	case CFI_T_END:
+		return STEP_END;
+	case CFI_T_GENERIC:
+		return STEP_GENERIC;
+	default:
+		return STEP_NO_CFI;
+	}
+}
+
+/* One frame outward with the compact rule. */
+static ALWAYS_INLINE enum step_result step_out(struct step *s, uint32_t rule)
+{
+	uint64_t cfa;
+
+	/* The offset in bytes is the rule's bits 3..16 where they stand. */
+	if (LIKELY(CFI_TYPE(rule) == CFI_T_RSP)) {
+		cfa = s->sp + (rule & 0x1fff8); /* grows by 8 bytes to 128 KiB: sane by itself */
+	} else if (LIKELY(CFI_TYPE(rule) == CFI_T_RBP)) {
+		cfa = s->bp + (rule & 0x1fff8);
+		if (UNLIKELY(!next_sane(s->sp, cfa)))
+			return STEP_BROKEN;
+	} else {
+		return step_special(s, rule);
+	}
+	if (CFI_RBP_AT(rule))
+		s->bp = word_at(cfa - 8 * (uint64_t)CFI_RBP_AT(rule));
+	s->slot = cfa - 8;
+	s->sp = cfa;
+	s->interrupted = false;
+	return STEP_ON;
+}
+
+void unwind_with_bp(struct unwound *u, struct walk_frame *out, uint64_t room, struct step s, const struct walk_memo *from,
+		    struct walk_frame *join)
+{
+	struct walk_frame *f = out, *limit = out + room, *stop = out + LOOK_FIRST < limit ? out + LOOK_FIRST : limit;
+	struct look look = { from, join, 0 };
+	uint32_t rules = 0, uses_bp = 0, specials = 0;
+
+	*u = (struct unwound){ .join = NULL };
+	for (;;) {
+		uint64_t pc = word_at(s.slot);
+		uint32_t rule = rule_get(s.interrupted ? pc | RULE_EXACT : pc);
+		enum step_result r;
+
+		f->slot = s.slot;
+		f->pc = pc;
+		f->bp = s.bp;
+		f->rule_bits = rule | (uint64_t)s.interrupted << 32; /* WALK_INTERRUPTED is 1 */
+		f++;
+		rules |= rule;
+		specials |= s.interrupted;
+		r = step_out(&s, rule);
+		if (UNLIKELY(r != STEP_ON)) {
+			if (!pc) /* as in unwind_plain */
+				f--;
+			else if (r == STEP_NO_CFI)
+				u->flags = SILT_DB_STACK_NO_CFI;
+			else if (r == STEP_BROKEN)
+				u->flags = SILT_DB_STACK_BROKEN;
+			else
+				u->generic = r == STEP_GENERIC;
+			break;
+		}
+		uses_bp |= CFI_TYPE(rule) ^ CFI_T_RSP; /* not for the outermost frame: nothing leaves it */
+		specials |= CFI_TYPE(rule) > CFI_T_RBP;
+		if (UNLIKELY(f == stop)) {
+			if (look.memo && (u->join = look_for(&look, f - 1, &s, true)))
+				break;
+			if (f == limit) {
+				if (word_at(s.slot))
+					u->flags = SILT_DB_STACK_DEPTH;
+				break;
+			}
+			stop = f + look_apart((uint64_t)(f - out));
+			stop = stop < limit ? stop : limit;
+		}
+	}
+	u->end = f;
+	u->rules = rules;
+	u->uses_bp = uses_bp;
+	u->specials = specials;
+}
+
+COLD void unwind_anew(struct walk_list *w, const uint64_t *fp)
+{
+	struct step s = { .slot = (uint64_t)&fp[1], .sp = (uint64_t)&fp[2], .bp = fp[0] };
+	struct unwound u;
+
+	unwind_with_bp(&u, w->frame, agent_hot.options.max_depth, s, NULL, NULL);
+	w->end = u.end;
+	w->flags = u.flags;
+	w->uses_bp = u.uses_bp;
+	w->specials = u.specials;
+	w->rules = u.rules;
+	if (u.generic) {
+		walk_with_registers(w, agent_hot.options.max_depth, fp);
+		for (const struct walk_frame *f = w->frame; f < w->end; f++)
+			w->rules |= f->rule;
+	}
+	walk_close(w);
+	w->nodes_from = w->end;
+	w->tail[w->end - w->frame] = 0;
+	walk_sums(w, w->end);
+}
