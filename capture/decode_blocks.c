@@ -110,8 +110,10 @@ static void emit(struct walk *w, silt_addr addr, uint64_t size, uint32_t context
 	d->sums[context].live_count++;
 	d->sums[context].live_bytes += size;
 	if (d->estimates) {
-		/* A block of this size was sampled with probability 1 - exp(-size/T): it stands for the reciprocal. */
-		double weight = -1.0 / expm1(-(double)(size ? size : 1) / (double)d->options.sample_bytes);
+		/* A block of this size was sampled with probability 1 - exp(-size/T): it stands for the reciprocal. Mappings are
+		 * all there. */
+		bool sampled = context_kind(d, context) != SILT_KIND_MMAP;
+		double weight = !sampled ? 1 : -1.0 / expm1(-(double)(size ? size : 1) / (double)d->options.sample_bytes);
 
 		d->estimates[context].count += weight;
 		d->estimates[context].bytes += weight * (double)size;

@@ -3,6 +3,8 @@
 #include "capture/agent/agent.h"
 #include "capture/agent/fast.h"
 
+#define KIND_MMAP 1u /* enum silt_kind */
+
 /* Natural logarithm of u in (0, 1], good to about 1e-7: exponent, then atanh's series for the mantissa. */
 static double logarithm(double u)
 {
@@ -54,38 +56,52 @@ static uint64_t random_next(struct agent_thread *t)
 	return x * 0x2545f4914f6cdd1dull;
 }
 
-/* Poisson sampling by bytes: the distance between samples is exponential with the mean asked for. A block of size s is
- * then taken with probability 1 - exp(-s / mean), and stands for 1 / that many. */
+/* Bytes to the next sample, drawn anew: rounded up, for a block of size s must be taken exactly when the distance is at most s. */
+static int64_t sample_distance(struct agent_thread *t)
+{
+	double u = ((double)(random_next(t) >> 11) + 1) / 9007199254740992.0; /* in (0, 1] */
+
+	return (int64_t)(-(double)agent_hot.options.sample_bytes * logarithm(u)) + 1;
+}
+
+/* What a block that was sampled with this chance stands for; counts are in 1/256. */
+static void sample_weigh(double chance, uint64_t size, uint64_t *ret_count, uint64_t *ret_bytes)
+{
+	*ret_count = (uint64_t)(256.0 / chance + 0.5);
+	*ret_bytes = (uint64_t)((double)size / chance + 0.5);
+}
+
+static double sample_chance(uint64_t size)
+{
+	return one_minus_exp((double)(size ? size : 1) / (double)agent_hot.options.sample_bytes);
+}
+
+/* Poisson sampling by bytes: the distance between samples is exponential with the mean asked for. A block of size s is then taken
+ * with probability 1 - exp(-s / mean), and stands for 1 / that many. Mappings are left out of it: they are few, and what is left
+ * of one that was cut would not tell by which chance it was taken. */
 static COLD bool sample_take(struct agent_thread *t, uint64_t size, uint64_t *ret_count, uint64_t *ret_bytes)
 {
-	double mean = (double)agent_hot.options.sample_bytes, p;
-
 	if (!t->sample_started) {
 		t->sample_started = 1;
-		t->sample_left = (int64_t)(-mean * logarithm(((double)(random_next(t) >> 11) + 1) / 9007199254740992.0));
+		t->sample_left = sample_distance(t);
 	}
-	if (size == 0)
-		size = 1;
-	t->sample_left -= (int64_t)size;
+	t->sample_left -= (int64_t)(size ? size : 1);
 	if (LIKELY(t->sample_left > 0))
 		return false;
-	t->sample_left = (int64_t)(-mean * logarithm(((double)(random_next(t) >> 11) + 1) / 9007199254740992.0));
-	p = one_minus_exp((double)size / mean);
-	*ret_count = (uint64_t)(256.0 / p + 0.5);
-	*ret_bytes = (uint64_t)((double)size / p + 0.5);
+	t->sample_left = sample_distance(t);
+	sample_weigh(sample_chance(size), size, ret_count, ret_bytes);
 	return true;
 }
 
 /* The same chance for one block by itself, where the thread's own state cannot be used. */
 static COLD bool sample_alone(uint64_t addr, uint64_t size, uint64_t *ret_count, uint64_t *ret_bytes)
 {
-	double p = one_minus_exp((double)(size ? size : 1) / (double)agent_hot.options.sample_bytes);
+	double chance = sample_chance(size);
 	uint64_t r = (addr ^ ATOMIC_ADD(&agent_hot.alone, RULE_MUL)) * 0x2545f4914f6cdd1dull;
 
-	if ((double)(r >> 11) / 9007199254740992.0 >= p)
+	if ((double)(r >> 11) / 9007199254740992.0 >= chance)
 		return false;
-	*ret_count = (uint64_t)(256.0 / p + 0.5);
-	*ret_bytes = (uint64_t)((double)size / p + 0.5);
+	sample_weigh(chance, size, ret_count, ret_bytes);
 	return true;
 }
 
@@ -99,7 +115,7 @@ static COLD void record_shared(uint32_t context, uint64_t count, uint64_t bytes)
 
 static COLD void insert_special(uint64_t addr, uint64_t size, uint32_t context, uint32_t kind)
 {
-	if (kind == 1)
+	if (kind == KIND_MMAP)
 		side_insert(addr, size, context, true);
 	else if (addr & 7 || addr >> 47)
 		side_insert_odd(addr, size, context);
@@ -119,7 +135,7 @@ NOINLINE void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp
 		module_refresh();
 	if (t && !t->busy && (agent_hot.attention & AGENT_BY_THREAD))
 		thread_identify(t);
-	if (agent_hot.options.sample_bytes &&
+	if (agent_hot.options.sample_bytes && kind != KIND_MMAP &&
 	    !(t && !t->busy ? sample_take(t, size, &count, &bytes) : sample_alone(addr, size, &count, &bytes)))
 		return;
 	if (!t) {

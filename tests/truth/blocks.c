@@ -8,8 +8,8 @@
 
 static void print_process(const struct silt_process *p)
 {
-	printf("process pid=%u epoch=%u depth=%u sample=%" PRIu64 " start=%" PRId64 " method=%s ending=%s\n",
-	       p->pid, p->epoch, p->max_depth, p->sample_bytes, p->start_ns, p->method ? p->method : "-",
+	printf("process pid=%u epoch=%u depth=%u sample=%" PRIu64 " min=%" PRIu64 " start=%" PRId64 " method=%s ending=%s\n",
+	       p->pid, p->epoch, p->max_depth, p->sample_bytes, p->min_size, p->start_ns, p->method ? p->method : "-",
 	       p->ending ? p->ending : "-");
 }
 

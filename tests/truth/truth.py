@@ -84,6 +84,13 @@ FAMILIES = {
                 Case("fx_hostile", ["preload", "@libctors.so"], variants=["gcc-O2"])],
     "ctors": [Case("fx_ctors", libraries=["libctors.so"], variants=["gcc-O2", "clang-O0", "gcc-O3"])],
     "mmap": both("fx_mmap", variants=["gcc-O2"]),
+    "filtered": [Case(f, args, mode, options, variants=["gcc-O2"], files=files)
+                 for options in (["--min-size", "100"], ["--sample", "1K", "--threads"], ["--sample", "300", "--min-size", "64"])
+                 for f, args, mode, files in (("fx_entry", [], "exit", [""]), ("fx_cxx", [], "exit", [""]),
+                                              ("fx_threads", [], "live", [""]), ("fx_realloc", [], "exit", [""]),
+                                              ("fx_signals", [], "exit", [""]), ("fx_mmap", [], "live", [""]),
+                                              ("fx_pool", [], "exit", [""]), ("fx_sample", [], "exit", [""]),
+                                              ("fx_fork", ["plain"], "exit", ["", ".child"]))],
     "pool": both("fx_pool", variants=["gcc-O2"]),
     "allocators": [Case("fx_jemalloc", variants=["gcc-O2", "clang-O0"]), Case("fx_tcmalloc", variants=["gcc-O2", "clang-O0"]),
                    Case("fx_mimalloc", variants=["gcc-O2", "clang-O0"])] +
