@@ -10,8 +10,8 @@
 
 #define FRAME_SUSPICIOUS (1ull << 20) /* a larger frame is looked at with care before its words are read */
 
-/* Looks for the remembered walk after 2, 4, 8, 16, 24, 32... new frames. */
-enum { LOOK_FIRST = 2, LOOK_APART = 8, LOOK_ATTEMPTS = 2 };
+/* Looks for the remembered walk after 2, 4, 8, 16, 32, 64, 96... new frames. */
+enum { LOOK_FIRST = 2, LOOK_APART = 32, LOOK_ATTEMPTS = 2 };
 
 struct look {
 	const struct walk_memo *memo;
@@ -62,7 +62,7 @@ void unwind_plain(struct unwound *u, struct walk_frame *out, uint64_t room, uint
 		rule = (uint32_t)word;
 		/* rsp and an offset that fits into the low 16 bits, which are then offset + CFI_T_RSP. */
 		if (LIKELY((word >> 32 == pc >> 16) & ((word & 0x10007) == CFI_T_RSP))) {
-			slot += (uint16_t)word - CFI_T_RSP;
+			slot += (word & 0xffff) - CFI_T_RSP;
 		} else {
 			rule = rule_get(pc);
 			slot += rule & 0x1fff8;
