@@ -186,6 +186,7 @@ static bool read_entry(struct silt_abbrevs *t, struct silt_cursor *c, uint64_t c
 		return false;
 	a.attr_count = (uint16_t)count;
 	a.fixed_size = (int32_t)fixed;
+	t->has_code |= a.has_pc && a.kind == SILT_ENTRY_FUNCTION;
 	if (t->dense && code != t->entries.count + 1) {
 		t->dense = false;
 		for (size_t i = 0; i < t->entries.count; i++)
@@ -203,6 +204,7 @@ static void clear(struct silt_abbrevs *t)
 	silt_map_deinit(&t->by_code);
 	t->by_code = (struct silt_map)SILT_MAP_INIT;
 	t->dense = true;
+	t->has_code = false;
 	t->used = false;
 }
 

@@ -46,6 +46,7 @@ struct silt_abbrevs {
 	SILT_VEC(int64_t) implicit;
 	struct silt_map by_code; /* only when codes are not 1, 2, 3 … */
 	bool dense;
+	bool has_code; /* some function among the entries has addresses */
 	uint64_t key;
 	bool used;
 };

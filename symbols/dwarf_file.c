@@ -4,24 +4,31 @@
 
 #include <dwarf.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "symbols/forms.h"
 
-static const char *const section_names[SILT_DW_SECTIONS] = {
-	[SILT_DW_INFO] = ".debug_info",
-	[SILT_DW_ABBREV] = ".debug_abbrev",
-	[SILT_DW_STR] = ".debug_str",
-	[SILT_DW_LINE] = ".debug_line",
-	[SILT_DW_LINE_STR] = ".debug_line_str",
-	[SILT_DW_RANGES] = ".debug_ranges",
-	[SILT_DW_RNGLISTS] = ".debug_rnglists",
-	[SILT_DW_ADDR] = ".debug_addr",
-	[SILT_DW_STR_OFFSETS] = ".debug_str_offsets",
-	[SILT_DW_ARANGES] = ".debug_aranges",
+enum { MAX_UNITS = 4 << 20 }; /* the largest programs known have some hundred thousand */
+
+static const struct {
+	const char *name;
+	const char *split; /* its name in .dwo and .dwp files; NULL: the program's counts */
+} section_names[SILT_DW_SECTIONS] = {
+	[SILT_DW_INFO] = {".debug_info", ".debug_info.dwo"},
+	[SILT_DW_ABBREV] = {".debug_abbrev", ".debug_abbrev.dwo"},
+	[SILT_DW_STR] = {".debug_str", ".debug_str.dwo"},
+	[SILT_DW_LINE] = {".debug_line", NULL},
+	[SILT_DW_LINE_STR] = {".debug_line_str", NULL},
+	[SILT_DW_RANGES] = {".debug_ranges", NULL},
+	[SILT_DW_RNGLISTS] = {".debug_rnglists", ".debug_rnglists.dwo"},
+	[SILT_DW_ADDR] = {".debug_addr", NULL},
+	[SILT_DW_STR_OFFSETS] = {".debug_str_offsets", ".debug_str_offsets.dwo"},
+	[SILT_DW_ARANGES] = {".debug_aranges", NULL},
+	[SILT_DW_GDB_INDEX] = {".gdb_index", NULL},
 };
 
-int silt_dwarf_create(struct silt_object *object, struct silt_dwarf *alt, const struct silt_span *code, size_t code_count,
-		      struct silt_dwarf **ret, struct silt_error *err)
+static int create(struct silt_object *object, const struct silt_span *code, size_t code_count, struct silt_dwarf *skeleton,
+		  size_t info_number, struct silt_dwarf **ret, struct silt_error *err)
 {
 	struct silt_dwarf *dw = calloc(1, sizeof(*dw));
 	int r;
@@ -31,19 +38,48 @@ int silt_dwarf_create(struct silt_object *object, struct silt_dwarf *alt, const 
 		return silt_error_set(err, SILT_E_NOMEM, "%s: out of memory", silt_object_path(object));
 	}
 	dw->object = object;
-	dw->alt = alt;
 	dw->code = code;
 	dw->code_count = code_count;
-	r = silt_units_read(dw, &dw->damage);
-	/* Units before the damage are as good as any. */
-	if (r && !dw->units.count) {
-		if (err)
-			*err = dw->damage;
-		silt_dwarf_destroy(dw);
+	dw->skeleton = skeleton;
+	dw->info_number = info_number;
+	if (silt_dwarf_section(dw, SILT_DW_INFO).data && silt_dwarf_section(dw, SILT_DW_ABBREV).data) {
+		*ret = dw;
+		return SILT_OK;
+	}
+	r = dw->section_damage.code ? silt_error_set(err, dw->section_damage.code, "%s", dw->section_damage.msg) :
+	    silt_error_set(err, SILT_E_NOT_FOUND, "%s: no debug information", silt_object_path(object));
+	silt_dwarf_destroy(dw);
+	return r;
+}
+
+int silt_dwarf_create(struct silt_object *object, struct silt_dwarf *alt, const struct silt_span *code, size_t code_count,
+		      struct silt_dwarf **ret, struct silt_error *err)
+{
+	struct silt_dwarf *dw;
+	int r = create(object, code, code_count, NULL, 0, &dw, err);
+
+	if (r)
 		return r;
+	dw->alt = alt;
+	/* Units before damage are as good as any; without a first one there is nothing. */
+	if (!silt_dwarf_unit_starting(dw, 0)) {
+		silt_dwarf_list(dw);
+		if (!dw->units.count) {
+			if (err)
+				*err = dw->damage;
+			r = dw->damage.code ? dw->damage.code : SILT_E_BAD_DATA;
+			silt_dwarf_destroy(dw);
+			return r;
+		}
 	}
 	*ret = dw;
 	return SILT_OK;
+}
+
+int silt_dwarf_create_split(struct silt_object *object, struct silt_dwarf *skeleton, size_t number, struct silt_dwarf **ret,
+			    struct silt_error *err)
+{
+	return create(object, skeleton->code, skeleton->code_count, skeleton, number, ret, err);
 }
 
 void silt_dwarf_destroy(struct silt_dwarf *dw)
@@ -58,9 +94,14 @@ void silt_dwarf_destroy(struct silt_dwarf *dw)
 
 struct silt_bytes silt_dwarf_section(struct silt_dwarf *dw, enum silt_dwarf_section id)
 {
+	const char *name = dw->skeleton ? section_names[id].split : section_names[id].name;
+
+	if (!name)
+		return silt_dwarf_section(dw->skeleton, id);
 	if (!dw->loaded[id]) {
 		struct silt_error err;
-		int r = silt_object_section(dw->object, section_names[id], &dw->sections[id], &err);
+		int r = silt_object_section_numbered(dw->object, name, id == SILT_DW_INFO ? dw->info_number : 0,
+						     &dw->sections[id], &err);
 
 		dw->loaded[id] = true;
 		if (r)
@@ -71,19 +112,113 @@ struct silt_bytes silt_dwarf_section(struct silt_dwarf *dw, enum silt_dwarf_sect
 	return dw->sections[id];
 }
 
-struct silt_unit *silt_dwarf_unit_at(struct silt_dwarf *dw, uint64_t offset)
+/* Index of the first unit that begins at or behind an offset. */
+static size_t position_of(const struct silt_dwarf *dw, uint64_t offset)
 {
 	size_t low = 0, high = dw->units.count;
 
 	while (low < high) {
 		size_t mid = low + (high - low) / 2;
 
-		if (dw->units.items[mid].end <= offset)
+		if (dw->units.items[mid]->offset < offset)
 			low = mid + 1;
 		else
 			high = mid;
 	}
-	return low < dw->units.count && dw->units.items[low].offset <= offset ? &dw->units.items[low] : NULL;
+	return low;
+}
+
+static struct silt_unit *new_unit(struct silt_dwarf *dw, uint64_t offset)
+{
+	struct silt_unit u, *copy;
+
+	if (!silt_unit_header_read(dw, offset, &u) || !(copy = silt_arena_alloc(dw->arena, sizeof(*copy))))
+		return NULL;
+	*copy = u;
+	return copy;
+}
+
+static struct silt_unit *insert_unit(struct silt_dwarf *dw, size_t at, struct silt_unit *u)
+{
+	if (!u || dw->units.count >= MAX_UNITS || !silt_vec_reserve(&dw->units, dw->units.count + 1))
+		return NULL;
+	memmove(dw->units.items + at + 1, dw->units.items + at, (dw->units.count - at) * sizeof(*dw->units.items));
+	dw->units.items[at] = u;
+	dw->units.count++;
+	return u;
+}
+
+struct silt_unit *silt_dwarf_unit_starting(struct silt_dwarf *dw, uint64_t offset)
+{
+	size_t at = position_of(dw, offset);
+
+	if (at < dw->units.count && dw->units.items[at]->offset == offset)
+		return dw->units.items[at];
+	return dw->listed ? NULL : insert_unit(dw, at, new_unit(dw, offset));
+}
+
+struct silt_unit *silt_dwarf_add_unit(struct silt_dwarf *dw, uint64_t offset, const struct silt_unit_parts *parts)
+{
+	size_t at = position_of(dw, offset);
+	struct silt_unit *u;
+
+	if (at < dw->units.count && dw->units.items[at]->offset == offset)
+		return dw->units.items[at];
+	u = insert_unit(dw, at, new_unit(dw, offset));
+	if (u) {
+		u->parts = *parts;
+		u->abbrev += parts->abbrev;
+	}
+	return u;
+}
+
+void silt_dwarf_list(struct silt_dwarf *dw)
+{
+	struct silt_bytes info = silt_dwarf_section(dw, SILT_DW_INFO);
+	struct silt_unit **known = dw->units.items;
+	size_t count = dw->units.count, next = 0;
+	uint64_t at = 0;
+
+	if (dw->listed)
+		return;
+	dw->listed = true;
+	/* A unit that is known already stays the same object; one that lies across others was an index's mistake. */
+	dw->units.items = NULL;
+	dw->units.count = dw->units.cap = 0;
+	while (at < info.size && dw->units.count < MAX_UNITS) {
+		struct silt_unit *u;
+
+		while (next < count && known[next]->offset < at)
+			next++;
+		u = next < count && known[next]->offset == at ? known[next] : new_unit(dw, at);
+		if (!u || !silt_vec_push(&dw->units, u))
+			break;
+		at = u->end;
+	}
+	free(known);
+	if (at < info.size)
+		(void)silt_units_read_foreign(dw, at, &dw->damage);
+}
+
+/* The known unit around an offset. */
+static struct silt_unit *known_unit_at(struct silt_dwarf *dw, uint64_t offset)
+{
+	size_t at = position_of(dw, offset + 1);
+
+	return at && dw->units.items[at - 1]->end > offset ? dw->units.items[at - 1] : NULL;
+}
+
+struct silt_unit *silt_dwarf_unit_at(struct silt_dwarf *dw, uint64_t offset)
+{
+	struct silt_unit *u;
+
+	if (offset == UINT64_MAX)
+		return NULL;
+	u = known_unit_at(dw, offset);
+	if (u || dw->listed)
+		return u;
+	silt_dwarf_list(dw);
+	return known_unit_at(dw, offset);
 }
 
 const struct silt_abbrevs *silt_unit_abbrevs(struct silt_dwarf *dw, const struct silt_unit *u)
@@ -108,7 +243,7 @@ bool silt_dwarf_is_code(const struct silt_dwarf *dw, uint64_t address)
 
 /* The attributes of a unit's entry that matter, before the bases they depend on are known. */
 struct raw_root {
-	struct silt_value name, comp_dir, low_pc, high_pc;
+	struct silt_value name, comp_dir, dwo_name, low_pc, high_pc;
 };
 
 static void root_attr(struct silt_unit_root *root, struct raw_root *raw, uint16_t name, const struct silt_value *v)
@@ -146,25 +281,61 @@ static void root_attr(struct silt_unit_root *root, struct raw_root *raw, uint16_
 	case DW_AT_rnglists_base:
 		root->rnglists_base = v->u;
 		break;
+	case DW_AT_GNU_ranges_base:
+		root->ranges_base = v->u;
+		break;
+	case DW_AT_dwo_name:
+	case DW_AT_GNU_dwo_name:
+		raw->dwo_name = *v;
+		break;
+	case DW_AT_GNU_dwo_id:
+		root->dwo_id = v->u;
+		root->has_dwo_id = true;
+		break;
 	default:
 		break;
 	}
 }
 
+/* Where the unit's tables begin when no attribute says so: behind their DWARF 5 header. */
+static struct silt_unit_root root_defaults(const struct silt_unit *u)
+{
+	uint64_t header = u->version >= 5 ? (u->offset_size == 8 ? 16 : 8) : 0;
+
+	return (struct silt_unit_root){.line = SILT_DW_NONE, .ranges = SILT_DW_NONE, .addr_base = header,
+				       .str_offsets_base = u->parts.str_offsets + header,
+				       .rnglists_base = header ? u->parts.rnglists + header + 4 : 0,
+				       .dwo_id = u->dwo_id, .has_dwo_id = u->has_dwo_id};
+}
+
+/* What a split unit leaves to its skeleton. */
+static void inherit(struct silt_unit_root *root, const struct silt_unit_root *skeleton)
+{
+	root->addr_base = skeleton->addr_base;
+	root->ranges_base = skeleton->ranges_base;
+	root->line = skeleton->line;
+	root->low_pc = skeleton->low_pc;
+	if (skeleton->comp_dir)
+		root->comp_dir = skeleton->comp_dir;
+}
+
+static bool is_unit_tag(uint16_t tag)
+{
+	return tag == DW_TAG_compile_unit || tag == DW_TAG_partial_unit || tag == DW_TAG_skeleton_unit || tag == DW_TAG_type_unit;
+}
+
 static bool read_root(struct silt_dwarf *dw, const struct silt_unit *u, struct silt_unit_root *root)
 {
-	/* Without a base attribute the tables start behind their DWARF 5 header. */
-	uint64_t header = u->version >= 5 ? (u->offset_size == 8 ? 16 : 8) : 0;
 	struct silt_cursor c = silt_unit_cursor(dw, u, u->die);
 	const struct silt_abbrevs *t = silt_unit_abbrevs(dw, u);
 	const struct silt_abbrev *a = t ? silt_abbrev_find(t, silt_cursor_uleb(&c)) : NULL;
 	struct raw_root raw = {0};
 	struct silt_span span;
 
-	*root = (struct silt_unit_root){.line = SILT_DW_NONE, .ranges = SILT_DW_NONE, .str_offsets_base = header,
-					.addr_base = header, .rnglists_base = header ? header + 4 : 0};
-	if (!a)
+	*root = root_defaults(u);
+	if (!a || !is_unit_tag(a->tag))
 		return false;
+	root->tag = a->tag;
 	root->has_children = a->has_children;
 	for (unsigned i = 0; i < a->attr_count; i++) {
 		const struct silt_attr *attr = &t->attrs.items[a->attr_first + i];
@@ -176,6 +347,9 @@ static bool read_root(struct silt_dwarf *dw, const struct silt_unit *u, struct s
 	}
 	root->name = silt_value_string(dw, u, root, &raw.name);
 	root->comp_dir = silt_value_string(dw, u, root, &raw.comp_dir);
+	root->dwo_name = silt_value_string(dw, u, root, &raw.dwo_name);
+	if (u->skeleton)
+		inherit(root, u->skeleton);
 	silt_value_address(dw, u, root, &raw.low_pc, &root->low_pc);
 	if (silt_value_pc_span(dw, u, root, &raw.low_pc, &raw.high_pc, &span))
 		root->high_pc = span.end;

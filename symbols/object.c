@@ -209,12 +209,13 @@ uint32_t silt_object_crc(const struct silt_object *o)
 	return bytes ? (uint32_t)crc32_z(0, (const unsigned char *)bytes, size) : 0;
 }
 
-static struct silt_object_section *find_section(const struct silt_object *o, const char *name)
+/* The number-th section of that name, counted from 0. */
+static struct silt_object_section *find_section(const struct silt_object *o, const char *name, size_t number)
 {
 	for (size_t i = 0; i < o->sections.count; i++) {
 		struct silt_object_section *s = &o->sections.items[i];
 
-		if (s->name && s->type != SHT_NOBITS && strcmp(s->name, name) == 0)
+		if (s->name && s->type != SHT_NOBITS && strcmp(s->name, name) == 0 && number-- == 0)
 			return s;
 	}
 	return NULL;
@@ -230,21 +231,32 @@ static struct silt_object_section *find_zdebug(const struct silt_object *o, cons
 	z[0] = '.';
 	z[1] = 'z';
 	strcpy(z + 2, name + 1);
-	return find_section(o, z);
+	return find_section(o, z, 0);
 }
 
 bool silt_object_has(const struct silt_object *o, const char *name)
 {
-	return find_section(o, name) || find_zdebug(o, name);
+	return find_section(o, name, 0) || find_zdebug(o, name);
 }
 
 int silt_object_section(struct silt_object *o, const char *name, struct silt_bytes *ret, struct silt_error *err)
 {
-	struct silt_object_section *s = find_section(o, name), *z = s ? NULL : find_zdebug(o, name);
+	struct silt_object_section *s = find_section(o, name, 0), *z = s ? NULL : find_zdebug(o, name);
 
 	if (!s && !z)
 		return silt_error_set(err, SILT_E_NOT_FOUND, "%s: no section %s", o->path, name);
 	return silt_object_section_bytes(o, s ? s : z, !s, ret, err);
+}
+
+int silt_object_section_numbered(struct silt_object *o, const char *name, size_t number, struct silt_bytes *ret,
+				 struct silt_error *err)
+{
+	struct silt_object_section *s = find_section(o, name, number);
+
+	if (!number || !s)
+		return number ? silt_error_set(err, SILT_E_NOT_FOUND, "%s: no section %s number %zu", o->path, name, number) :
+				silt_object_section(o, name, ret, err);
+	return silt_object_section_bytes(o, s, false, ret, err);
 }
 
 const struct silt_span *silt_object_code(const struct silt_object *o, size_t *ret_count)

@@ -59,6 +59,9 @@ bool silt_object_has(const struct silt_object *o, const char *name);
 /** Plain bytes of a section, borrowed until destroy. .debug_ sections are found as .zdebug_ too. A missing section is
  *  SILT_E_NOT_FOUND; one that cannot be decompressed SILT_E_BAD_DATA or SILT_E_UNSUPPORTED. */
 int silt_object_section(struct silt_object *o, const char *name, struct silt_bytes *ret, struct silt_error *err);
+/** The same of the number-th section of that name, counted from 0: object files have one for each group of sections. */
+int silt_object_section_numbered(struct silt_object *o, const char *name, size_t number, struct silt_bytes *ret,
+				 struct silt_error *err);
 /** Where code may be (executable segments; every address when there is no such segment). */
 const struct silt_span *silt_object_code(const struct silt_object *o, size_t *ret_count);
 

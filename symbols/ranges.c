@@ -116,6 +116,6 @@ void silt_ranges_read(struct silt_dwarf *dw, const struct silt_unit *u, const st
 		if (u->version >= 5)
 			read_rnglist(dw, u, root, offset, ret);
 		else
-			read_ranges(dw, u, root->low_pc, offset, ret);
+			read_ranges(dw, u, root->low_pc, u->skeleton ? offset + root->ranges_base : offset, ret);
 	}
 }

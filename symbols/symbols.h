@@ -78,6 +78,7 @@ enum silt_symbols_source {
 	SILT_SOURCE_SYMTAB = 4, /* .symtab: all functions, no lines */
 	SILT_SOURCE_DYNSYM = 8, /* exported functions only */
 	SILT_SOURCE_PACKED = 16, /* .gnu_debugdata: functions that are not exported, no lines */
+	SILT_SOURCE_SPLIT = 32, /* .dwp or .dwo files that hold the entries of the DWARF's units */
 };
 
 /** What the search for a module's symbols came to, for `silt symbols --list` and doctor. Filled by resolve. */

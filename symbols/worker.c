@@ -11,10 +11,11 @@
 #include "symbols/functions.h"
 #include "symbols/lines.h"
 #include "symbols/names.h"
+#include "symbols/plan.h"
 #include "symbols/report.h"
 #include "symbols/shift.h"
+#include "symbols/split.h"
 #include "symbols/tables.h"
-#include "symbols/unit_index.h"
 
 enum { MAX_NAME = 1 << 14 };
 
@@ -38,13 +39,18 @@ struct worker {
 	struct silt_dwarf *dwarf, *alt;
 	uint64_t shift;                   /* of addresses in the DWARF: silt_files.debug_shift, where that file holds it */
 	SILT_VEC(struct silt_span) code;  /* where code may be, in the DWARF's addresses */
+	size_t first;                     /* of the job's addresses that the DWARF may know: with the shift it does not wrap around */
+	struct silt_splits *splits; /* made when the first split unit is met */
 	SILT_VEC(struct open_end) open_ends;
 	SILT_VEC(struct silt_report_frame) open_frames;
+	struct silt_dwarf *names_of; /* the file that names are kept of */
 	struct silt_map names; /* offset of an entry -> index into name_ids */
 	SILT_VEC(struct name_ids) name_ids;
 	struct silt_lines lines;
 	SILT_VEC(uint32_t) file_ids; /* per file number of the unit: string number + 1, 0: not asked yet */
 	struct silt_scopes scopes;
+	SILT_VEC(uint32_t) scope_of; /* beside the addresses of a group */
+	SILT_VEC(struct silt_row) rows;
 	bool failed;
 };
 
@@ -87,8 +93,6 @@ static bool load_dwarf(struct worker *w)
 		silt_report_text(&w->report, SILT_WIRE_WARNING, err.msg);
 		return false;
 	}
-	if (w->dwarf->damage.code)
-		silt_report_text(&w->report, SILT_WIRE_WARNING, w->dwarf->damage.msg);
 	silt_report_source(&w->report, SILT_SOURCE_DWARF, silt_object_path(owner));
 	return true;
 }
@@ -119,7 +123,7 @@ static struct name_ids scope_name(struct worker *w, uint64_t die)
 
 	if (silt_map_get(&w->names, die, &at))
 		return w->name_ids.items[at];
-	name = silt_name_find(w->dwarf, die);
+	name = silt_name_find(w->names_of, die);
 	if (!name.linkage && silt_name_qualify(&name, qualified, sizeof(qualified)))
 		ids = name_strings(w, NULL, qualified);
 	else if (name.linkage || name.name)
@@ -188,108 +192,118 @@ static void answer_address(struct worker *w, uint32_t index, uint32_t scope, con
 		leave_open(w, index, frames, count ? count : row->found);
 }
 
-/* One unit and the addresses that lie in it. */
-static void answer_unit(struct worker *w, struct silt_unit *u, const uint64_t *pcs, const uint32_t *indices, size_t n,
-			uint32_t *scope_of, struct silt_row *rows)
+/* The file and unit that hold the entries of a unit of the program. */
+static struct silt_unit *entries_of(struct worker *w, struct silt_unit *u, struct silt_dwarf **ret)
 {
-	const struct silt_unit_root *root = silt_unit_root(w->dwarf, u);
+	struct silt_unit *split;
+
+	*ret = w->dwarf;
+	if (!silt_unit_is_skeleton(w->dwarf, u))
+		return u;
+	if (!w->splits && !(w->splits = silt_splits_create(w->dwarf, &w->files, &w->job->query)))
+		w->failed = true;
+	/* Some compilers put inlined calls into the skeleton, too. */
+	return w->splits && silt_splits_find(w->splits, u, ret, &split) ? split : u;
+}
+
+/* Names are kept as long as their file stays open: a split file is open for one unit. */
+static void keep_names_of(struct worker *w, struct silt_dwarf *dw)
+{
+	if (w->names_of == dw && !dw->skeleton)
+		return;
+	silt_map_deinit(&w->names);
+	w->names = (struct silt_map)SILT_MAP_INIT;
+	w->name_ids.count = 0;
+	w->names_of = dw;
+}
+
+/* Functions and lines of a group, into scopes, scope_of and rows. */
+static void read_group(struct worker *w, const struct silt_plan_group *g)
+{
+	const struct silt_unit_root *root = silt_unit_root(w->dwarf, g->unit);
+	struct silt_dwarf *dw;
+	struct silt_unit *u;
 	struct silt_error err;
 
-	w->file_ids.count = 0;
-	memset(rows, 0, n * sizeof(*rows));
-	for (size_t i = 0; i < n; i++)
-		scope_of[i] = SILT_NO_SCOPE;
-	if (root) {
-		if (silt_functions_find(w->dwarf, u, pcs, n, !w->job->no_inlines, &w->scopes, scope_of, &err))
-			w->failed = true;
-		if (silt_lines_open(&w->lines, w->dwarf, u, root, &err) == SILT_OK)
-			silt_lines_find(&w->lines, pcs, n, rows);
-		else if (err.code != SILT_E_NOT_FOUND)
-			silt_report_text(&w->report, SILT_WIRE_WARNING, err.msg);
-		if (silt_vec_reserve(&w->file_ids, w->lines.files.count + 1)) {
-			w->file_ids.count = w->lines.files.count + 1;
-			memset(w->file_ids.items, 0, w->file_ids.count * sizeof(*w->file_ids.items));
-		}
+	w->file_ids.count = w->lines.files.count = 0;
+	for (size_t i = 0; i < g->n; i++)
+		w->scope_of.items[i] = SILT_NO_SCOPE;
+	memset(w->rows.items, 0, g->n * sizeof(*w->rows.items));
+	if (!root)
+		return;
+	u = entries_of(w, g->unit, &dw);
+	keep_names_of(w, dw);
+	if (silt_functions_find(dw, u, g->pcs, g->n, !w->job->no_inlines, &w->scopes, w->scope_of.items, &err))
+		w->failed = true;
+	if (silt_lines_open(&w->lines, w->dwarf, g->unit, root, &err) == SILT_OK)
+		silt_lines_find(&w->lines, g->pcs, g->n, w->rows.items);
+	else if (err.code != SILT_E_NOT_FOUND)
+		silt_report_text(&w->report, SILT_WIRE_WARNING, err.msg);
+	if (silt_vec_reserve(&w->file_ids, w->lines.files.count + 1)) {
+		w->file_ids.count = w->lines.files.count + 1;
+		memset(w->file_ids.items, 0, w->file_ids.count * sizeof(*w->file_ids.items));
 	}
-	for (size_t i = 0; i < n; i++)
-		answer_address(w, indices[i], scope_of[i], &rows[i]);
 }
 
-static int compare_u64(const void *a, const void *b)
+/* One unit and the addresses that lie in it. */
+static void answer_group(void *data, const struct silt_plan_group *g)
 {
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	struct worker *w = data;
 
-	return x < y ? -1 : x > y;
+	if (!g->unit || !silt_vec_reserve(&w->scope_of, g->n) || !silt_vec_reserve(&w->rows, g->n)) {
+		w->failed |= g->unit != NULL;
+		for (size_t i = 0; i < g->n; i++)
+			leave_open(w, (uint32_t)w->first + g->indices[i], NULL, 0);
+		return;
+	}
+	read_group(w, g);
+	for (size_t i = 0; i < g->n; i++) {
+		if (g->unknown && w->scope_of.items[i] == SILT_NO_SCOPE && !w->rows.items[i].found)
+			g->unknown[i] = true;
+		else
+			answer_address(w, (uint32_t)w->first + g->indices[i], w->scope_of.items[i], &w->rows.items[i]);
+	}
 }
 
-/* Working arrays for all addresses of the job. */
-struct plan {
-	uint64_t *wanted; /* the job's addresses as the DWARF has them: count of them, beginning with the job's first */
-	size_t first, count;
-	uint32_t *unit_of;
-	uint64_t *order; /* unit << 32 | index: sorted, the addresses of one unit stand together and ascend */
-	uint64_t *pcs;
-	uint32_t *indices, *scope_of;
-	struct silt_row *rows;
-};
-
-static bool plan_init(struct plan *p, size_t n)
+/* What is to be said once, when all units were read. */
+static void report_dwarf(struct worker *w)
 {
-	p->wanted = calloc(n, sizeof(*p->wanted));
-	p->unit_of = calloc(n, sizeof(*p->unit_of));
-	p->order = calloc(n, sizeof(*p->order));
-	p->pcs = calloc(n, sizeof(*p->pcs));
-	p->indices = calloc(n, sizeof(*p->indices));
-	p->scope_of = calloc(n, sizeof(*p->scope_of));
-	p->rows = calloc(n, sizeof(*p->rows));
-	return p->wanted && p->unit_of && p->order && p->pcs && p->indices && p->scope_of && p->rows;
-}
+	const struct silt_object *package;
+	const char *name;
+	size_t missing;
 
-static void plan_deinit(struct plan *p)
-{
-	free(p->wanted);
-	free(p->unit_of);
-	free(p->order);
-	free(p->pcs);
-	free(p->indices);
-	free(p->scope_of);
-	free(p->rows);
+	if (w->dwarf->damage.code)
+		silt_report_text(&w->report, SILT_WIRE_WARNING, w->dwarf->damage.msg);
+	if (!w->splits)
+		return;
+	package = silt_splits_package(w->splits);
+	if (package)
+		silt_report_source(&w->report, SILT_SOURCE_SPLIT, silt_object_path(package));
+	missing = silt_splits_missing(w->splits, &name);
+	if (missing) {
+		char text[PATH_MAX + 512];
+
+		snprintf(text, sizeof(text), "%s: %s with its debug information is missing or belongs to another build: names of "
+			 "symbol tables and no inlined calls there; put the .dwo files where they were, or a .dwp file beside "
+			 "the program", w->job->query.path, name ? name : "a split file");
+		silt_report_text(&w->report, SILT_WIRE_WARNING, text);
+	}
 }
 
 static void answer_by_dwarf(struct worker *w)
 {
 	const struct silt_job *job = w->job;
-	struct plan p = {0};
-	size_t n = 0;
+	uint64_t *wanted = calloc(job->count, sizeof(*wanted));
+	size_t n = wanted ? silt_shift_apply(job->pcs, job->count, w->shift, wanted, &w->first) : 0;
 
-	if (plan_init(&p, job->count))
-		n = p.count = silt_shift_apply(job->pcs, job->count, w->shift, p.wanted, &p.first);
-	else
-		w->failed = true;
-	if (n && silt_unit_index_find(w->dwarf, p.wanted, n, p.unit_of, NULL))
-		w->failed = true;
+	w->failed |= !wanted;
 	for (size_t i = 0; i < job->count; i++)
-		if (i < p.first || i - p.first >= n)
+		if (i < w->first || i - w->first >= n)
 			leave_open(w, (uint32_t)i, NULL, 0);
-	for (size_t i = 0; i < n; i++)
-		p.order[i] = (uint64_t)p.unit_of[i] << 32 | i;
-	if (n)
-		qsort(p.order, n, sizeof(*p.order), compare_u64);
-	for (size_t first = 0, end; first < n && !w->failed; first = end) {
-		uint32_t unit = (uint32_t)(p.order[first] >> 32);
-
-		for (end = first; end < n && p.order[end] >> 32 == unit; end++) {
-			p.indices[end - first] = (uint32_t)(p.first + (uint32_t)p.order[end]);
-			p.pcs[end - first] = p.wanted[(uint32_t)p.order[end]];
-		}
-		if (unit != SILT_NO_UNIT) {
-			answer_unit(w, &w->dwarf->units.items[unit], p.pcs, p.indices, end - first, p.scope_of, p.rows);
-			continue;
-		}
-		for (size_t i = 0; i < end - first; i++)
-			leave_open(w, p.indices[i], NULL, 0);
-	}
-	plan_deinit(&p);
+	if (n && !silt_plan_run(w->dwarf, wanted, n, answer_group, w))
+		w->failed = true;
+	free(wanted);
+	report_dwarf(w);
 }
 
 static int compare_open_ends(const void *a, const void *b)
@@ -391,12 +405,15 @@ bool silt_worker_run(const struct silt_job *job, int fd)
 	if (w.failed)
 		silt_report_text(&w.report, SILT_WIRE_WARNING, "out of memory while reading debug information");
 	done = silt_report_end(&w.report) && !w.failed;
+	silt_splits_destroy(w.splits);
 	silt_dwarf_destroy(w.dwarf);
 	silt_dwarf_destroy(w.alt);
 	silt_object_destroy(w.packed);
 	silt_files_deinit(&w.files);
 	silt_vec_free(&w.code);
 	silt_scopes_deinit(&w.scopes);
+	silt_vec_free(&w.scope_of);
+	silt_vec_free(&w.rows);
 	silt_lines_deinit(&w.lines);
 	silt_vec_free(&w.open_ends);
 	silt_vec_free(&w.open_frames);

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Feeds damaged copies of an ELF file to the parser that usually runs in a child: bytes flipped, numbers replaced,
- * lengths cut, mostly where headers and debug sections are. Each batch runs in a process of its own, so that a crash
- * tells its seed: symbols_mutate FILE ROUNDS [FIRST-SEED].
+ * Feeds damaged copies of an ELF file to the parser that usually runs in a child, in batches of one process each, so that a
+ * crash, a hang or much memory tells which copy it was.
+ *
+ * symbols_mutate [--of MODULE [--as PATH]] FILE random ROUNDS [FIRST]   several bytes each, mostly headers and debug sections
+ * symbols_mutate [--of MODULE [--as PATH]] FILE every STEP              each STEP-th byte inverted, and one bit of it; each length
+ *
+ * With --of the damaged file is the debug file of an intact MODULE, found by its build-id; or at PATH, which must be free: as
+ * a dwz file, or a part of split DWARF.
  */
 #include <elf.h>
 #include <errno.h>
@@ -12,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,15 +25,28 @@
 #include "symbols/elf_reader.h"
 #include "symbols/worker.h"
 
-enum { BATCH = 50, ADDRESSES = 200, SECONDS = 20 };
+enum {
+	BATCH = 200,
+	ADDRESSES = 200,
+	SECONDS = 20,          /* for one file: endless loops end here */
+	MEGABYTES = 512,       /* private memory of a batch: a promise in a damaged file must not be believed */
+	PEAK_MEGABYTES = 300,  /* … and what it may touch */
+	FILE_FD = 100,         /* where the damaged file is open */
+	ANSWER_BYTES = 2000,   /* the intact file's answers take more */
+};
 
 struct target {
+	const char *module; /* NULL: the damaged file itself */
+	const char *as;     /* a link to the damaged file is put here; NULL: below debug_dir */
+	char debug_dir[64];
 	uint8_t *bytes;
 	size_t size;
 	struct { uint64_t offset, size; } parts[64]; /* headers and debug sections */
 	size_t part_count;
 	uint64_t pcs[ADDRESSES];
 	size_t pc_count;
+	bool every;
+	uint64_t step;
 };
 
 static uint64_t next_random(uint64_t *state)
@@ -44,6 +63,27 @@ static void add_part(struct target *t, uint64_t offset, uint64_t size)
 		t->parts[t->part_count].offset = offset;
 		t->parts[t->part_count++].size = size;
 	}
+}
+
+/* Addresses all over .text. */
+static bool load_addresses(const char *path, struct target *t)
+{
+	uint8_t *bytes;
+	size_t size;
+	Elf64_Ehdr eh;
+	Elf64_Shdr sh, names;
+
+	if (silt_read_file(path, 1 << 30, &bytes, &size, NULL))
+		return false;
+	memcpy(&eh, bytes, sizeof(eh));
+	memcpy(&names, bytes + eh.e_shoff + (size_t)eh.e_shstrndx * sizeof(sh), sizeof(names));
+	for (unsigned i = 0; i < eh.e_shnum && !t->pc_count; i++) {
+		memcpy(&sh, bytes + eh.e_shoff + i * sizeof(sh), sizeof(sh));
+		for (size_t k = 0; k < ADDRESSES && strcmp((char *)bytes + names.sh_offset + sh.sh_name, ".text") == 0; k++)
+			t->pcs[t->pc_count++] = sh.sh_addr + sh.sh_size * k / ADDRESSES;
+	}
+	free(bytes);
+	return t->pc_count;
 }
 
 static int load(const char *path, struct target *t)
@@ -66,23 +106,19 @@ static int load(const char *path, struct target *t)
 		memcpy(&sh, t->bytes + eh.e_shoff + i * sizeof(sh), sizeof(sh));
 		name = (const char *)t->bytes + names.sh_offset + sh.sh_name;
 		/* Parts are chosen with equal odds: small sections are hit as often as large ones. */
-		if (strncmp(name, ".debug_", 7) == 0 || sh.sh_type == SHT_SYMTAB || sh.sh_type == SHT_STRTAB ||
+		if (strstr(name, "debug") || sh.sh_type == SHT_SYMTAB || sh.sh_type == SHT_STRTAB ||
 		    sh.sh_type == SHT_DYNAMIC || sh.sh_type == SHT_NOTE)
 			add_part(t, sh.sh_offset, sh.sh_size);
-		if (strcmp(name, ".text") == 0)
-			for (size_t k = 0; k < ADDRESSES; k++)
-				t->pcs[t->pc_count++] = sh.sh_addr + sh.sh_size * k / ADDRESSES;
 	}
-	return !t->pc_count;
+	return !load_addresses(t->module ? t->module : path, t);
 }
 
-static size_t damage(const struct target *t, uint8_t *copy, uint64_t seed)
+static size_t damage_randomly(const struct target *t, uint8_t *copy, uint64_t seed)
 {
 	static const uint8_t interesting[] = {0, 1, 0x7f, 0x80, 0xff};
 	uint64_t state = seed * 0x9e3779b97f4a7c15ull + 1;
 	unsigned changes = 1 + (unsigned)(next_random(&state) % 8);
 
-	memcpy(copy, t->bytes, t->size);
 	for (unsigned i = 0; i < changes; i++) {
 		size_t p = next_random(&state) % t->part_count;
 		uint64_t at = t->parts[p].offset + next_random(&state) % t->parts[p].size;
@@ -103,63 +139,166 @@ static size_t damage(const struct target *t, uint8_t *copy, uint64_t seed)
 	return next_random(&state) % 16 ? t->size : (size_t)(next_random(&state) % t->size);
 }
 
-static void run_one(const struct target *t, uint8_t *copy, uint64_t seed, int sink)
+/* Three copies for each place. */
+static size_t damage_in_order(const struct target *t, uint8_t *copy, uint64_t number)
 {
-	size_t size = damage(t, copy, seed);
-	int fd = memfd_create("mutant", 0);
-	char path[64];
-	struct silt_job job = {.query = {.path = path}, .pcs = t->pcs, .count = t->pc_count};
+	size_t at = (size_t)(number / 3 * t->step);
 
-	if (fd < 0 || silt_write_all(fd, "mutant", copy, size, NULL))
-		_exit(99);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	(void)silt_worker_run(&job, sink);
-	close(fd);
+	if (number % 3 == 2)
+		return at;
+	copy[at] ^= number % 3 ? (uint8_t)(1u << at % 8) : 0xff;
+	return t->size;
 }
 
-static int run_batch(const struct target *t, uint64_t first, uint64_t count)
+static void parse(const struct target *t, const uint8_t *bytes, size_t size, int sink)
 {
-	uint64_t *progress = mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int fd = memfd_create("mutant", 0);
+	char path[64];
+	const char *dir = t->debug_dir;
+	struct silt_job job = {.query = {.path = t->module ? t->module : path, .debug_dirs = &dir, .debug_dir_count = !!t->module},
+			       .pcs = t->pcs, .count = t->pc_count};
+
+	if (fd < 0 || silt_write_all(fd, "mutant", bytes, size, NULL) || dup2(fd, FILE_FD) < 0)
+		_exit(99);
+	close(fd);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", FILE_FD);
+	(void)silt_worker_run(&job, sink);
+	close(FILE_FD);
+}
+
+/* In the child. */
+static void run_all(const struct target *t, uint64_t first, uint64_t count, uint64_t *progress)
+{
+	struct rlimit memory = {(rlim_t)MEGABYTES << 20, (rlim_t)MEGABYTES << 20};
+	uint8_t *copy = malloc(t->size);
+	int sink = open("/dev/null", O_WRONLY);
+
+	setrlimit(RLIMIT_DATA, &memory);
+	if (!copy || sink < 0)
+		_exit(99);
+	for (uint64_t i = first; i < first + count; i++) {
+		size_t size;
+
+		*progress = i;
+		alarm(SECONDS);
+		memcpy(copy, t->bytes, t->size);
+		size = t->every ? damage_in_order(t, copy, i) : damage_randomly(t, copy, i);
+		parse(t, copy, size, sink);
+	}
+	_exit(0);
+}
+
+static int run_batch(const struct target *t, uint64_t first, uint64_t count, uint64_t *progress)
+{
+	struct rusage usage;
 	int status = 0;
 	pid_t pid = fork();
 
-	if (pid == 0) {
-		uint8_t *copy = malloc(t->size);
-		int sink = open("/dev/null", O_WRONLY);
-
-		for (uint64_t i = 0; i < count && copy; i++) {
-			*progress = first + i;
-			alarm(SECONDS); /* one file may not take longer: endless loops end here */
-			run_one(t, copy, first + i, sink);
-		}
-		_exit(copy ? 0 : 99);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) < 0 || status) {
-		fprintf(stderr, "seed %llu: status 0x%x (signal %d)\n", (unsigned long long)*progress, status, WTERMSIG(status));
-		munmap(progress, sizeof(*progress));
+	if (pid == 0)
+		run_all(t, first, count, progress);
+	if (pid < 0 || wait4(pid, &status, 0, &usage) < 0 || status) {
+		fprintf(stderr, "copy %llu: status 0x%x (signal %d)\n", (unsigned long long)*progress, status, WTERMSIG(status));
 		return 1;
 	}
-	munmap(progress, sizeof(*progress));
+	if (usage.ru_maxrss >> 10 > PEAK_MEGABYTES) {
+		fprintf(stderr, "copies %llu to %llu: %ld MB of memory\n", (unsigned long long)first,
+			(unsigned long long)(first + count - 1), usage.ru_maxrss >> 10);
+		return 1;
+	}
 	return 0;
+}
+
+/* Without this, a path that leads nowhere would pass every test. */
+static bool intact_file_is_read(const struct target *t)
+{
+	int sink = memfd_create("answers", 0);
+	off_t size;
+
+	parse(t, t->bytes, t->size, sink);
+	size = lseek(sink, 0, SEEK_END);
+	close(sink);
+	if (size < ANSWER_BYTES)
+		fprintf(stderr, "the intact file gives only %lld bytes of answers\n", (long long)size);
+	return size >= ANSWER_BYTES;
+}
+
+/* The file's place, a link to whatever is open at FILE_FD: as asked for, or DIR/.build-id/xx/rest.debug. */
+static bool link_damaged_file(struct target *t)
+{
+	char path[256], name[160] = "", open_file[64];
+	struct silt_elf_info info;
+
+	snprintf(open_file, sizeof(open_file), "/proc/self/fd/%d", FILE_FD);
+	if (t->as)
+		return symlink(open_file, t->as) == 0;
+	strcpy(t->debug_dir, "/tmp/silt-mutate-XXXXXX");
+	if (silt_elf_identify(t->module, &info, NULL) || !info.build_id_len || !mkdtemp(t->debug_dir))
+		return false;
+	for (size_t i = 1; i < info.build_id_len; i++)
+		snprintf(name + strlen(name), sizeof(name) - strlen(name), "%02x", info.build_id[i]);
+	snprintf(path, sizeof(path), "%s/.build-id", t->debug_dir);
+	if (mkdir(path, 0700))
+		return false;
+	snprintf(path, sizeof(path), "%s/.build-id/%02x", t->debug_dir, info.build_id[0]);
+	if (mkdir(path, 0700))
+		return false;
+	snprintf(path + strlen(path), sizeof(path) - strlen(path), "/%s.debug", name);
+	return symlink(open_file, path) == 0;
+}
+
+static void remove_links(const struct target *t)
+{
+	char command[128];
+
+	if (t->as)
+		unlink(t->as);
+	snprintf(command, sizeof(command), "rm -rf '%s'", t->debug_dir);
+	if (*t->debug_dir && system(command))
+		fprintf(stderr, "%s is left behind\n", t->debug_dir);
+}
+
+static int usage(const char *name)
+{
+	fprintf(stderr, "usage: %s [--of MODULE [--as PATH]] FILE random ROUNDS [FIRST]\n"
+		"       %s [--of MODULE [--as PATH]] FILE every STEP\n", name, name);
+	return 2;
 }
 
 int main(int argc, char **argv)
 {
 	static struct target t;
-	uint64_t rounds = argc > 2 ? strtoull(argv[2], NULL, 0) : 1000;
-	uint64_t first = argc > 3 ? strtoull(argv[3], NULL, 0) : 1;
-	int failures = 0;
+	uint64_t *progress = mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint64_t first = 1, rounds;
+	int failures = 0, a = 1;
 
-	if (argc < 2 || load(argv[1], &t)) {
-		fprintf(stderr, "usage: %s ELF-FILE-WITH-DEBUG-INFORMATION [ROUNDS [FIRST-SEED]]\n", argv[0]);
-		return 2;
+	if (argc > a + 1 && strcmp(argv[a], "--of") == 0) {
+		t.module = argv[a + 1];
+		a += 2;
 	}
-	for (uint64_t seed = first; seed < first + rounds && failures < 10; seed += BATCH) {
-		uint64_t left = first + rounds - seed;
+	if (argc > a + 1 && t.module && strcmp(argv[a], "--as") == 0) {
+		t.as = argv[a + 1];
+		a += 2;
+	}
+	if (argc < a + 3 || progress == MAP_FAILED || load(argv[a], &t) || (t.module && !link_damaged_file(&t)))
+		return usage(argv[0]);
+	t.every = strcmp(argv[a + 1], "every") == 0;
+	t.step = rounds = strtoull(argv[a + 2], NULL, 0);
+	if (!rounds)
+		return usage(argv[0]);
+	if (t.every) {
+		first = 0;
+		rounds = (t.size + t.step - 1) / t.step * 3;
+	} else if (argc > a + 3) {
+		first = strtoull(argv[a + 3], NULL, 0);
+	}
+	failures = !intact_file_is_read(&t);
+	for (uint64_t i = first; i < first + rounds && failures < 10; i += BATCH) {
+		uint64_t left = first + rounds - i;
 
-		failures += run_batch(&t, seed, left < BATCH ? left : BATCH);
+		failures += run_batch(&t, i, left < BATCH ? left : BATCH, progress);
 	}
-	printf("%llu files, %d batches failed\n", (unsigned long long)rounds, failures);
+	printf("%llu damaged copies of %s, %d batches failed\n", (unsigned long long)rounds, argv[a], failures);
+	remove_links(&t);
 	free(t.bytes);
 	return failures != 0;
 }

@@ -29,10 +29,11 @@ class Case:
     """One run: fixture, arguments, how the dump is taken ("exit", "live"), options of silt run, what to preload."""
 
     def __init__(self, fixture, args=(), mode="exit", options=(), preload=None, variants=VARIANTS, files=("",), skip=None,
-                 depth=None, libraries=()):
+                 depth=None, libraries=(), most=None):
         self.fixture, self.args, self.mode, self.options = fixture, list(args), mode, list(options)
         self.preload, self.variants, self.files, self.skip = preload, variants, files, skip
         self.libraries = libraries
+        self.most = most or {}  # counters and what they may show at most
         if depth:
             self.options += ["--depth", str(depth)]
 
@@ -70,6 +71,8 @@ FAMILIES = {
     "dl": [Case("fx_dl", ["@plugin1.so", "@plugin2.so"], mode, libraries=["plugin1.so", "plugin2.so"])
            for mode in ("exit", "live")],
     "signals": both("fx_signals"),
+    # Each jump may cost one allocation the slow way, not all that follow.
+    "jump": [Case("fx_jump", mode=mode, variants=["gcc-O2", "clang-O0"], most={"agent.nested": 6100}) for mode in ("exit", "live")],
     "sizes": both("fx_sizes", variants=["gcc-O2", "clang-O2-unw"]),
     "deep": [Case("fx_deep", variants=["gcc-O2", "gcc-O0-unw", "clang-O0"]),
              Case("fx_deep", depth=32, variants=["gcc-O2"]), Case("fx_deep", depth=1, variants=["gcc-O2"]),
@@ -177,6 +180,8 @@ def run_case(case, variant):
             for dump, ledger in run_fixture(case, variant, folder):
                 count += len(ledger.blocks)
                 errors += dumps.compare(dump, ledger, own) + dump.check_itself()[:5]
+                errors += ["counter %s is %d, at most %d expected" % (name, dump.counters[name], n)
+                           for name, n in case.most.items() if dump.counters.get(name, 0) > n]
                 if not ledger.blocks:
                     errors.append("nothing to compare: the ledger is empty")
         except (RuntimeError, ValueError, OSError, subprocess.TimeoutExpired) as e:
