@@ -208,6 +208,7 @@ static int decode_counters(struct silt_decode *d, const struct silt_db_run *run,
 		{ "agent.contexts", d->context_count },
 		{ "agent.threads", d->thread_count },
 		{ "agent.copied_bytes", d->copy->extents.bytes },
+		{ "agent.unknown_frees", d->db->unknown_frees },
 	};
 	int rc = 0;
 
@@ -270,6 +271,11 @@ static int write_notes(struct silt_decode *d, struct silt_error *err)
 	if (!rc && d->db->forked)
 		rc = silt_snapshot_note(d->s, err,
 					"the process began as a fork: blocks inherited from its parent are not included");
+	if (!rc && d->db->attached)
+		rc = silt_snapshot_note(d->s, err, "%s",
+					d->db->attached == 1 ?
+						"silt was attached to the running process: blocks allocated before that are not included" :
+						"silt was attached to the running process: blocks allocated before that have no call stack");
 	if (!rc && d->db->own_malloc)
 		rc = silt_snapshot_note(d->s, err,
 					"the program has an allocator of its own linked in: what it allocates with that is "

@@ -169,7 +169,7 @@ static ALWAYS_INLINE void live_insert_at(struct live_place at, bool single, uint
 	live_insert(addr, size, context);
 }
 
-/** Takes the block out in the common way, or finds that there is none near. False: live_remove must be asked. */
+/** Takes the block out in the common way. False: live_remove must be asked. */
 static ALWAYS_INLINE bool live_remove_fast(uint64_t addr)
 {
 	struct live_place at = live_find(addr);
@@ -185,9 +185,8 @@ static ALWAYS_INLINE bool live_remove_fast(uint64_t addr)
 			    live_cas(place, v, SILT_DB_ENTRY_TOMB))
 				return true;
 		}
-		return false;
 	}
-	return !at.page || !at.word;
+	return false;
 }
 
 /** As agent_record, inlined. */
