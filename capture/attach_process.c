@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The whole of `silt attach PID` and `silt detach PID`: what stands in the way is looked at, cleared or refused. */
 #include <errno.h>
-#include <linux/futex.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -98,6 +98,7 @@ static void tell_holder(struct silt_db_run *page)
 	__atomic_store_n(&page->slots[0].state, SILT_SLOT_DONE, __ATOMIC_RELEASE);
 	if (holder < 0 || page->launcher_pid == (uint32_t)getpid())
 		return;
+	syscall(SYS_pidfd_send_signal, holder, SIGHUP, NULL, 0); /* look now */
 	poll(&p, 1, HOLDER_MS);
 	close(holder);
 }

@@ -438,7 +438,7 @@ int silt_attach_hook(struct silt_attach *a, struct silt_attach_report *report, s
 	if (rc)
 		return rc;
 	silt_fault_point();
-	rc = silt_threads_move(&stop, a->survey.mem, &a->head, SILT_MOVE_IN, err);
+	rc = silt_threads_move(&stop, &a->survey, &a->head, SILT_MOVE_IN, err);
 	silt_fault_point();
 	if (!rc)
 		rc = patch(a, err);

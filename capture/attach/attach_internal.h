@@ -54,9 +54,21 @@ enum silt_move {
 	SILT_MOVE_OUT, /* and back */
 };
 /** Moves stopped threads, and the frames of signals they handle, out of the way. */
-int silt_threads_move(const struct silt_stop *stop, int mem, const struct silt_head *head, enum silt_move how,
-		      struct silt_error *err);
-/** A stopped thread that is inside the agent, a stub or returns there, or 0. head: NULL: only the stub (0: none) matters. */
+int silt_threads_move(const struct silt_stop *stop, const struct silt_survey *s, const struct silt_head *head,
+		      enum silt_move how, struct silt_error *err);
+
+struct silt_thread_place {
+	uint64_t sp, pc;
+	struct user_regs_struct regs; /* rsp and rip always */
+	bool settable;		      /* all of them, and they can be set */
+};
+bool silt_threads_place(const struct silt_stop *stop, const struct silt_stopped_thread *t, struct silt_thread_place *ret);
+#define SILT_STACK_LOOK (1u << 20) /* bytes above a stack pointer that are looked at, at most */
+/** The stack from sp on, as far as it is mapped, into room for SILT_STACK_LOOK bytes. Returns how many words there are. */
+size_t silt_threads_stack(const struct silt_survey *s, uint64_t sp, uint64_t *words);
+/** Do these words look like the rip of a signal handler's frame and what stands behind it? */
+bool silt_threads_is_frame(const uint64_t words[3]);
+/** (inside.c) A stopped thread that is inside the agent, a stub or returns there, or 0. head: NULL: only the stub (0: none) matters. */
 pid_t silt_threads_inside(const struct silt_stop *stop, const struct silt_survey *s, const struct silt_head *head, silt_addr stub);
 
 #endif

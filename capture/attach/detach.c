@@ -194,7 +194,7 @@ static int look_inside(const struct silt_survey *s, const struct remains *r, boo
 	if (first && r->head.magic)
 		rc = restore(s, &r->head, err);
 	if (!rc && r->head.magic)
-		rc = silt_threads_move(&stop, s->mem, &r->head, SILT_MOVE_OUT, err);
+		rc = silt_threads_move(&stop, s, &r->head, SILT_MOVE_OUT, err);
 	if (!rc)
 		*ret_inside = silt_threads_inside(&stop, s, r->head.magic ? &r->head : NULL, r->stub);
 	silt_fault_point();

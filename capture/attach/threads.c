@@ -13,16 +13,8 @@
 #include "base/io.h"
 #include "capture/attach/attach_internal.h"
 
-#define STACK_LOOK 65536u /* bytes above the stack pointer in which the frame of a signal is looked for */
-
-/* Where a thread is: by ptrace, or for one that sleeps too deeply to be stopped by /proc ("number arguments sp pc"). */
-struct place {
-	uint64_t sp, pc, bp;
-	struct user_regs_struct regs;
-	bool settable;
-};
-
-static bool place_of(const struct silt_stop *stop, const struct silt_stopped_thread *t, struct place *ret)
+/* By ptrace, or for one that sleeps too deeply to be stopped by /proc ("number arguments sp pc"). */
+bool silt_threads_place(const struct silt_stop *stop, const struct silt_stopped_thread *t, struct silt_thread_place *ret)
 {
 	struct iovec iov = { &ret->regs, sizeof(ret->regs) };
 	char path[80], *last;
@@ -33,7 +25,6 @@ static bool place_of(const struct silt_stop *stop, const struct silt_stopped_thr
 	if (t->state == SILT_HELD_STOPPED && !ptrace(PTRACE_GETREGSET, t->tid, NT_PRSTATUS, &iov)) {
 		ret->sp = ret->regs.rsp;
 		ret->pc = ret->regs.rip;
-		ret->bp = ret->regs.rbp;
 		ret->settable = true;
 		return true;
 	}
@@ -48,7 +39,28 @@ static bool place_of(const struct silt_stop *stop, const struct silt_stopped_thr
 		ret->sp = last ? strtoull(last, NULL, 16) : 0;
 	}
 	free(text);
+	ret->regs.rsp = ret->sp;
+	ret->regs.rip = ret->pc;
 	return ret->sp != 0;
+}
+
+size_t silt_threads_stack(const struct silt_survey *s, uint64_t sp, uint64_t *words)
+{
+	size_t size = 65536;
+	ssize_t n;
+
+	sp &= ~7ull;
+	for (uint32_t i = 0; i < s->maps.count; i++)
+		if (sp >= s->maps.regions[i].start && sp < s->maps.regions[i].end)
+			size = s->maps.regions[i].end - sp < SILT_STACK_LOOK ? s->maps.regions[i].end - sp : SILT_STACK_LOOK;
+	n = pread(s->mem, words, size, (off_t)sp);
+	return n > 0 ? (size_t)n / 8 : 0;
+}
+
+/* struct sigcontext: rip, eflags, then cs and ss, which are the same in every 64-bit process. */
+bool silt_threads_is_frame(const uint64_t words[3])
+{
+	return (words[2] & 0xffff) == 0x33 && words[2] >> 48 == 0x2b;
 }
 
 /* The new place of an address, or 0: it may stay. */
@@ -91,7 +103,7 @@ static silt_addr moved(const struct silt_head *h, silt_addr pc, enum silt_move h
 }
 
 /* An interrupted system call begins again two bytes before the pc (see arch_do_signal_or_restart). */
-static int move_pc(const struct silt_stopped_thread *t, struct place *p, const struct silt_head *h, enum silt_move how,
+static int move_pc(const struct silt_stopped_thread *t, struct silt_thread_place *p, const struct silt_head *h, enum silt_move how,
 		   struct silt_error *err)
 {
 	struct iovec iov = { &p->regs, sizeof(p->regs) };
@@ -109,74 +121,37 @@ static int move_pc(const struct silt_stopped_thread *t, struct place *p, const s
 	return 0;
 }
 
-/* Signal handlers return by a frame on the stack (struct sigcontext): its rip, then eflags, then the segments, of which
- * cs and ss of a 64-bit process are known. Only such a word is changed. */
-static int move_frames(int mem, uint64_t sp, const struct silt_head *h, enum silt_move how, uint64_t *words, struct silt_error *err)
+/* Signal handlers return to where a frame on the stack says. */
+static int move_frames(const struct silt_survey *s, uint64_t sp, const struct silt_head *h, enum silt_move how, uint64_t *words,
+		       struct silt_error *err)
 {
-	ssize_t n = pread(mem, words, STACK_LOOK, (off_t)(sp & ~7ull));
+	size_t n = silt_threads_stack(s, sp, words);
 
-	for (ssize_t i = 0; i + 2 < n / 8; i++) {
-		silt_addr to;
+	for (size_t i = 0; i + 2 < n; i++) {
+		silt_addr to = silt_threads_is_frame(words + i) ? moved(h, words[i], how) : 0;
 
-		if ((words[i + 2] & 0xffff) != 0x33 || words[i + 2] >> 48 != 0x2b || !(to = moved(h, words[i], how)))
-			continue;
-		if (pwrite(mem, &to, 8, (off_t)((sp & ~7ull) + (uint64_t)i * 8)) != 8)
+		if (to && pwrite(s->mem, &to, 8, (off_t)((sp & ~7ull) + i * 8)) != 8)
 			return silt_error_os(err, errno, "cannot write to the stack of a thread");
 	}
 	return 0;
 }
 
-int silt_threads_move(const struct silt_stop *stop, int mem, const struct silt_head *head, enum silt_move how,
-		      struct silt_error *err)
+int silt_threads_move(const struct silt_stop *stop, const struct silt_survey *s, const struct silt_head *head,
+		      enum silt_move how, struct silt_error *err)
 {
-	uint64_t *words = malloc(STACK_LOOK);
+	uint64_t *words = malloc(SILT_STACK_LOOK);
 	int rc = words ? 0 : silt_error_set(err, SILT_E_NOMEM, "out of memory");
 
 	for (uint32_t i = 0; !rc && i < stop->count; i++) {
 		const struct silt_stopped_thread *t = &stop->threads[i];
-		struct place p;
+		struct silt_thread_place p;
 
-		if (t->state == SILT_HELD_GONE || !place_of(stop, t, &p))
+		if (t->state == SILT_HELD_GONE || !silt_threads_place(stop, t, &p))
 			continue;
 		rc = move_pc(t, &p, head, how, err);
 		if (!rc)
-			rc = move_frames(mem, p.sp, head, how, words, err);
+			rc = move_frames(s, p.sp, head, how, words, err);
 	}
 	free(words);
 	return rc;
-}
-
-static bool inside(const struct silt_head *h, silt_addr pc)
-{
-	if (pc - h->image < h->image_size)
-		return true;
-	for (uint32_t i = 0; i < h->island_count && i < SILT_HEAD_ISLANDS; i++)
-		if (pc - h->islands[i].addr < h->islands[i].size)
-			return true;
-	return false;
-}
-
-pid_t silt_threads_inside(const struct silt_stop *stop, const struct silt_survey *s, const struct silt_head *head, silt_addr stub)
-{
-	uint64_t *words = malloc(STACK_LOOK);
-	pid_t found = 0;
-
-	for (uint32_t i = 0; words && !found && i < stop->count; i++) {
-		const struct silt_stopped_thread *t = &stop->threads[i];
-		struct place p;
-		ssize_t n;
-
-		if (t->state == SILT_HELD_GONE || !place_of(stop, t, &p))
-			continue;
-		if ((head && inside(head, p.pc)) || (stub && p.pc - stub < SILT_STUB_SIZE))
-			found = t->tid;
-		if (!head)
-			continue;
-		n = pread(s->mem, words, STACK_LOOK, (off_t)(p.sp & ~7ull));
-		for (ssize_t k = 0; !found && k < n / 8; k++)
-			if (inside(head, words[k]))
-				found = t->tid;
-	}
-	free(words);
-	return words ? found : stop->pid;
 }
