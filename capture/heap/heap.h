@@ -77,14 +77,16 @@ enum silt_heap_kind {
 	SILT_HEAP_MUSL,   /* all of mallocng's */
 };
 
-/** One heap, complete after the walk. The parts add up: used + free + own + unknown bytes = size. */
+/** One heap, complete after the walk. The parts add up: used + cached + free + own + unknown bytes = size. */
 struct silt_heap_info {
 	enum silt_heap_kind kind;
 	silt_addr addr;            /* its arena or context structure; 0 for SILT_HEAP_MAPPED */
 	uint64_t size;             /* bytes it got from the system and still has */
-	uint64_t used_bytes, used_count;       /* chunks handed out, headers included */
-	uint64_t free_bytes, free_count;       /* in bins, caches, and the top chunk */
-	uint64_t own_bytes;        /* the allocator's own: thread caches, arena headers, fence posts, alignment */
+	uint64_t used_bytes, used_count;     /* chunks handed out, headers included */
+	uint64_t cached_bytes, cached_count; /* free, in a thread's cache */
+	uint64_t free_bytes, free_count;     /* free, in bins, and the top chunk */
+	uint64_t own_bytes;        /* the allocator's own: tables of thread caches, arena headers, fence posts, alignment;
+				    * memory others got from brk in between */
 	uint64_t unknown_bytes;    /* not walked: see the problems */
 	bool locked;               /* a thread held its lock: blocks at its edge may be wrong */
 };
