@@ -178,9 +178,9 @@ static void note_heaps(struct job *j)
 	w->walked = silt_heap_walkable(j->heap);
 	if (w->walked)
 		add_note(j,
-			 "the process is not tracked: its blocks were found by walking the heap of %s; sizes are usable sizes, "
+			 "the process is not tracked: its blocks were found by walking the heap of %s's malloc; sizes are usable sizes, "
 			 "and there are no stacks (start it with `silt run -- PROGRAM` for those)",
-			 silt_heap_allocator(j->heap));
+			 silt_heap_libc(j->heap));
 	else
 		add_note(j, "the process is not tracked, and its heap cannot be walked: start it with `silt run -- PROGRAM`");
 	for (uint32_t i = 0; i < silt_heap_problem_count(j->heap); i++)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "capture/heap/glibc.h"
+#include "capture/heap/glibc_links.h"
 
 /* struct tcache_perthread_struct of 2.42 on, 2.30 to 2.41, 2.26 to 2.29. */
 static const struct silt_glibc_tcache_layout layouts[] = {
@@ -18,7 +19,8 @@ static const struct silt_glibc_tcache_layout layouts[] = {
 
 #define TLS_REACH 65536u     /* static thread-local storage looked through, downwards from the thread pointer */
 #define TLS_NEIGHBOUR 64     /* thread_arena is defined beside tcache */
-#define TCACHE_BIN_MAX 65535u /* blocks in one bin: the tunable's limit */
+#define CHUNK_SLACK 16u      /* a rest too small for a chunk of its own stays with the chunk in front of it */
+#define STEPS_MAX 50000u     /* links read one by one: a read of a page takes one to two microseconds */
 #define PROBE_THREADS 64u    /* looked at to find the offset */
 
 /* ---- links ---- */
@@ -38,29 +40,48 @@ static void add_free(struct silt_heap *h, silt_addr mem, unsigned why)
 		h->no_memory = true;
 }
 
-/* Follows a list of memory addresses (bias 0: tcache) or chunks (bias 16: fast bin) whose link is the first word of the
- * memory. size: of every chunk in it, 0: any. Cycles are told by Brent's algorithm: a marker that is moved up ever more
- * rarely meets the walker again. False: the list is damaged; what came before counts. */
-static bool follow(struct silt_heap *h, const struct silt_glibc *g, silt_addr first, unsigned bias, uint64_t size,
-		   uint64_t limit, unsigned why)
+/* What gathering takes along. */
+struct gather {
+	struct silt_heap *h;
+	struct silt_glibc *g;
+	struct silt_glibc_links *links; /* NULL while lists are followed link by link */
+	uint64_t steps;                 /* links that may still be read one by one */
+	unsigned broken;                /* lists */
+};
+
+/* Cycles are told by Brent's algorithm: a marker that is moved up ever more rarely meets the walker again. */
+static bool follow_links(struct gather *a, silt_addr first, unsigned bias, uint64_t size, unsigned why)
 {
 	silt_addr mem = first ? first + bias : 0, marker = 0, next;
 	uint64_t steps = 0, power = 1, word;
 
-	while (mem) {
-		if (limit-- == 0 || mem == marker || !silt_glibc_owns(h, g, mem) ||
-		    !silt_heap_memory_u64(&h->mem, mem - 8, &word) || (size && (word & ~15ull) != size))
+	while (mem && a->steps) {
+		if (mem == marker || !silt_glibc_owns(a->h, a->g, mem) || !silt_heap_memory_u64(&a->h->mem, mem - 8, &word) ||
+		    (size && (word & ~15ull) != size))
 			return false;
 		if (++steps == power) {
 			marker = mem;
 			power *= 2;
 		}
-		add_free(h, mem, why);
-		if (h->no_memory || !read_link(h, g, mem, &next))
+		a->steps--;
+		add_free(a->h, mem, why);
+		if (a->h->no_memory || !read_link(a->h, a->g, mem, &next))
 			return false;
 		mem = next ? next + bias : 0;
 	}
 	return true;
+}
+
+/* Adds a list of memory addresses (bias 0: a thread's cache) or chunks (bias 16: a fast bin), whose link is the first word
+ * of the memory. size: of every chunk in it, 0: any. */
+static void follow(struct gather *a, silt_addr first, unsigned bias, uint64_t size, unsigned why)
+{
+	if (!first || a->h->no_memory)
+		return;
+	if (a->links)
+		a->broken += !silt_glibc_links_follow(a->links, first, bias, size, why);
+	else
+		a->broken += !follow_links(a, first, bias, size, why);
 }
 
 /* ---- the thread caches ---- */
@@ -97,7 +118,7 @@ static bool read_tcache(struct silt_heap *h, const struct silt_glibc *g, silt_ad
 	ret->mem = mem;
 	ret->layout = NULL;
 	for (size_t i = 0; i < SILT_ARRAY_LEN(layouts); i++)
-		if ((word & ~15ull) == layouts[i].chunk)
+		if ((word & ~15ull) - layouts[i].chunk <= CHUNK_SLACK)
 			ret->layout = &layouts[i];
 	if (!ret->layout || !read_counts(h, ret))
 		return false;
@@ -116,21 +137,11 @@ static bool read_tcache(struct silt_heap *h, const struct silt_glibc *g, silt_ad
 	return bad <= 1;
 }
 
-static uint64_t arena_bytes(const struct silt_heap *h, const struct silt_glibc *g)
+static void take_tcache(struct gather *a, const struct tcache *t)
 {
-	uint64_t sum = 0;
-
-	for (size_t i = 0; i < g->arenas.count; i++)
-		sum += h->infos.items[g->arenas.items[i].info].size;
-	return sum;
-}
-
-static void take_tcache(struct silt_heap *h, const struct silt_glibc *g, const struct tcache *t, unsigned *ret_broken)
-{
-	add_free(h, t->mem, SILT_HEAP_FREE_OWN);
-	for (unsigned i = 0; i < t->layout->bins && !h->no_memory; i++)
-		*ret_broken += !follow(h, g, t->entries[i], 0, i < SILT_GLIBC_SMALL_TCACHE ? 16ull * i + 32 : 0,
-				       TCACHE_BIN_MAX + 1, SILT_HEAP_FREE_CACHE);
+	add_free(a->h, t->mem, SILT_HEAP_FREE_OWN);
+	for (unsigned i = 0; i < t->layout->bins; i++)
+		follow(a, t->entries[i], 0, i < SILT_GLIBC_SMALL_TCACHE ? 16ull * i + 32 : 0, SILT_HEAP_FREE_CACHE);
 }
 
 /* ---- where the thread-local variable lies ---- */
@@ -208,58 +219,67 @@ static uint64_t find_tls_offset(struct silt_heap *h, const struct silt_glibc *g)
 }
 
 /* Without thread pointers: the first chunk of an arena is most often its first thread's cache. */
-static void guess_tcaches(struct silt_heap *h, const struct silt_glibc *g, unsigned *ret_broken)
+static void guess_tcaches(struct gather *a)
 {
 	unsigned found = 0;
 
-	for (size_t i = 0; i < h->extents.count; i++) {
+	for (size_t i = 0; i < a->h->extents.count; i++) {
 		struct tcache t;
-		silt_addr mem = h->extents.items[i].start + 16;
+		silt_addr mem = a->h->extents.items[i].start + 16;
 
-		if (silt_glibc_owns(h, g, mem) && read_tcache(h, g, mem, &t)) {
-			take_tcache(h, g, &t, ret_broken);
+		if (silt_glibc_owns(a->h, a->g, mem) && read_tcache(a->h, a->g, mem, &t)) {
+			take_tcache(a, &t);
 			found++;
 		}
 	}
-	silt_heap_problem_add(h,
+	silt_heap_problem_add(a->h,
 			      "the threads' registers are not known: of their caches of free blocks %u were found by their "
 			      "place; blocks in the others count as live",
 			      found);
 }
 
-static void find_tcaches(struct silt_heap *h, struct silt_glibc *g, unsigned *ret_broken)
+static void find_tcaches(struct gather *a)
 {
+	struct silt_heap *h = a->h;
 	bool known = false;
+	unsigned damaged = 0;
 	uint64_t offset;
 
 	for (uint32_t i = 0; i < h->thread_count && !known; i++)
 		known = h->threads[i].pointer != 0;
 	if (!known) {
-		guess_tcaches(h, g, ret_broken);
+		guess_tcaches(a);
 		return;
 	}
-	offset = find_tls_offset(h, g);
-	for (uint32_t i = 0; offset && i < h->thread_count && !h->no_memory; i++) {
+	offset = find_tls_offset(h, a->g);
+	for (uint32_t i = 0; offset && i < h->thread_count; i++) {
 		struct tcache t;
 		silt_addr mem;
 
-		if (h->threads[i].pointer > offset &&
-		    silt_heap_memory_u64(&h->mem, h->threads[i].pointer - offset, &mem) && read_tcache(h, g, mem, &t))
-			take_tcache(h, g, &t, ret_broken);
+		if (h->threads[i].pointer <= offset ||
+		    !silt_heap_memory_u64(&h->mem, h->threads[i].pointer - offset, &mem) || !silt_glibc_owns(h, a->g, mem))
+			continue; /* a thread that has none yet, or no more */
+		if (read_tcache(h, a->g, mem, &t))
+			take_tcache(a, &t);
+		else
+			damaged++;
 	}
+	if (damaged)
+		silt_heap_problem_add(h, "the caches of free blocks of %u threads make no sense: free blocks in them count as live",
+				      damaged);
 }
 
 /* ---- fast bins ---- */
 
-static void take_fastbins(struct silt_heap *h, const struct silt_glibc *g, const struct silt_glibc_arena *a, unsigned *ret_broken)
+static void take_fastbins(struct gather *a, const struct silt_glibc_arena *arena)
 {
 	uint64_t heads[SILT_GLIBC_FASTBINS];
-	uint64_t limit = arena_bytes(h, g) / SILT_GLIBC_CHUNK_MIN;
 
-	if (!g->layout->fastbins || !silt_heap_memory_read(&h->mem, a->addr + g->layout->fastbins, heads, sizeof(heads)))
+	if (!a->g->layout->fastbins ||
+	    !silt_heap_memory_read(&a->h->mem, arena->addr + a->g->layout->fastbins, heads, sizeof(heads)))
 		return;
-	for (unsigned i = 0; i < SILT_GLIBC_FASTBINS && !h->no_memory; i++)
-		*ret_broken += !follow(h, g, heads[i], 16, 16ull * i + 32, limit, SILT_HEAP_FREE_BIN);
+	for (unsigned i = 0; i < SILT_GLIBC_FASTBINS; i++)
+		follow(a, heads[i], 16, 16ull * i + 32, SILT_HEAP_FREE_BIN);
 }
 
 /* ---- whether links are mangled ---- */
@@ -295,17 +315,35 @@ static void find_protection(struct silt_heap *h, struct silt_glibc *g)
 	g->protect = plain != mangled ? mangled > plain : !g->version || g->version >= 32;
 }
 
+static void gather_all(struct gather *a)
+{
+	find_tcaches(a);
+	for (size_t i = 0; i < a->g->arenas.count; i++)
+		take_fastbins(a, &a->g->arenas.items[i]);
+}
+
+/* Where lists are long, they are followed once more in a table of all links. */
 void silt_glibc_plan_free(struct silt_heap *h, struct silt_glibc *g)
 {
-	unsigned broken = 0;
+	struct gather a = { .h = h, .g = g, .steps = STEPS_MAX };
+	size_t before = h->free.count, problems = h->problems.count;
 
 	if (!g->arenas.count)
 		return;
 	find_protection(h, g);
-	find_tcaches(h, g, &broken);
-	for (size_t i = 0; i < g->arenas.count; i++)
-		take_fastbins(h, g, &g->arenas.items[i], &broken);
-	if (broken)
+	gather_all(&a);
+	if (!a.steps && !h->no_memory) {
+		h->free.count = before;
+		silt_heap_problems_drop(h, problems);
+		a.broken = 0;
+		a.links = silt_glibc_links_create(h, g);
+		if (a.links)
+			gather_all(&a);
+		if (!a.links || !silt_glibc_links_list(a.links, h))
+			h->no_memory = true;
+		silt_glibc_links_destroy(a.links);
+	}
+	if (a.broken)
 		silt_heap_problem_add(h, "%u lists of free blocks are damaged: free blocks behind the damage count as live",
-				      broken);
+				      a.broken);
 }

@@ -125,7 +125,7 @@ int silt_heap_open(const struct silt_heap_target *target, struct silt_heap **ret
 	return 0;
 }
 
-static void drop_problems(struct silt_heap *h, size_t keep)
+void silt_heap_problems_drop(struct silt_heap *h, size_t keep)
 {
 	while (h->problems.count > keep)
 		free(h->problems.items[--h->problems.count]);
@@ -139,7 +139,7 @@ void silt_heap_destroy(struct silt_heap *h)
 		silt_glibc_destroy(h->glibcs.items[i]);
 	for (size_t i = 0; i < h->musls.count; i++)
 		silt_musl_destroy(h->musls.items[i]);
-	drop_problems(h, 0);
+	silt_heap_problems_drop(h, 0);
 	silt_vec_free(&h->problems);
 	silt_vec_free(&h->glibcs);
 	silt_vec_free(&h->musls);
@@ -158,7 +158,7 @@ bool silt_heap_busy(struct silt_heap *h, const struct silt_heap_thread *threads,
 	silt_heap_memory_forget(&h->mem);
 	for (size_t i = 0; i < h->glibcs.count && !busy; i++)
 		busy = silt_glibc_busy(h, h->glibcs.items[i], threads, thread_count);
-	drop_problems(h, h->problems_found);
+	silt_heap_problems_drop(h, h->problems_found);
 	return busy;
 }
 
@@ -178,6 +178,28 @@ static int compare_words(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
+/* The list's end is often in order already, and long. */
+static bool sort_free(struct silt_heap *h)
+{
+	uint64_t *list = h->free.items, *head;
+	size_t n = h->free.count, k = n, i = 0, at = 0;
+
+	while (k > 1 && list[k - 2] <= list[k - 1])
+		k--;
+	if (k < 2)
+		return true;
+	k--; /* [k, n) is in order */
+	head = malloc(k * sizeof(*head));
+	if (!head)
+		return false;
+	memcpy(head, list, k * sizeof(*head));
+	qsort(head, k, sizeof(*head), compare_words);
+	for (size_t tail = k; i < k; at++)
+		list[at] = tail < n && list[tail] < head[i] ? list[tail++] : head[i++];
+	free(head);
+	return true;
+}
+
 static void make_plan(struct silt_heap *h)
 {
 	for (size_t i = 0; i < h->glibcs.count; i++)
@@ -191,8 +213,8 @@ static void make_plan(struct silt_heap *h)
 		silt_glibc_plan_free(h, h->glibcs.items[i]);
 	if (h->singles.count)
 		qsort(h->singles.items, h->singles.count, sizeof(*h->singles.items), compare_singles);
-	if (h->free.count)
-		qsort(h->free.items, h->free.count, sizeof(*h->free.items), compare_words);
+	if (!sort_free(h))
+		h->no_memory = true;
 	h->block_bound = h->singles.count;
 	for (size_t i = 0; i < h->extents.count; i++)
 		h->block_bound += (h->extents.items[i].end - h->extents.items[i].start) / SILT_GLIBC_CHUNK_MIN;
@@ -204,6 +226,34 @@ int silt_heap_flush(struct silt_heap_emitter *e)
 
 	e->count = 0;
 	return count ? e->sink(e->data, e->batch, count) : 0;
+}
+
+int silt_heap_survey(struct silt_heap *h, silt_heap_sink sink, void *data)
+{
+	struct silt_heap_emitter out = { .sink = sink, .data = data };
+	struct silt_heap_info *kept = malloc((h->infos.count + 1) * sizeof(*kept));
+	struct silt_heap_window w = { 0 };
+	size_t problems = h->problems.count;
+	uint64_t budget = h->resync_budget;
+	int rc = 0;
+
+	out.batch = malloc(SILT_HEAP_BATCH * sizeof(*out.batch));
+	if (!out.batch || !kept || !silt_heap_window_init(&w, &h->mem)) {
+		rc = SILT_E_NOMEM;
+	} else {
+		memcpy(kept, h->infos.items, h->infos.count * sizeof(*kept));
+		for (size_t i = 0; i < h->extents.count && !rc; i++)
+			rc = silt_glibc_walk(h, &h->extents.items[i], &w, &out);
+		if (!rc)
+			rc = silt_heap_flush(&out);
+		memcpy(h->infos.items, kept, h->infos.count * sizeof(*kept));
+		silt_heap_problems_drop(h, problems);
+		h->resync_budget = budget;
+	}
+	silt_heap_window_deinit(&w);
+	free(out.batch);
+	free(kept);
+	return rc;
 }
 
 static int emit_single(struct silt_heap *h, const struct silt_heap_single *s, struct silt_heap_emitter *out)
@@ -250,7 +300,7 @@ int silt_heap_walk(struct silt_heap *h, const struct silt_maps *maps, const stru
 	int rc = 0;
 
 	silt_heap_memory_forget(&h->mem);
-	drop_problems(h, h->problems_found);
+	silt_heap_problems_drop(h, h->problems_found);
 	h->infos.count = h->extents.count = h->singles.count = h->free.count = 0;
 	h->target.maps = maps;
 	h->threads = threads;

@@ -123,6 +123,8 @@ struct silt_heap {
 
 /** Adds a line; cut to a bounded number of lines. */
 void silt_heap_problem_add(struct silt_heap *h, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/** Forgets all lines but the first `keep`. */
+void silt_heap_problems_drop(struct silt_heap *h, size_t keep);
 /** Number of a new, empty info. */
 uint32_t silt_heap_info_add(struct silt_heap *h, enum silt_heap_kind kind, silt_addr addr);
 /** The region that holds addr, or NULL. */
@@ -133,6 +135,10 @@ bool silt_heap_is_data(const struct silt_region *r);
 void silt_heap_extents_sort(struct silt_heap *h);
 /** The extent that holds addr, or NULL; extents must be sorted. */
 const struct silt_heap_extent *silt_heap_extent_at(const struct silt_heap *h, silt_addr addr);
+
+/** Walks all extents as if there were no free lists, for what must be known before: problems and sums are forgotten.
+ *  Returns what the sink returned, or SILT_E_NOMEM. */
+int silt_heap_survey(struct silt_heap *h, silt_heap_sink sink, void *data);
 
 /* ---- glibc*.c ---- */
 void silt_glibc_find(struct silt_heap *h);
