@@ -51,7 +51,7 @@ static void add_mapped(struct mapped_search *s, silt_addr chunk, uint64_t prev_s
 	if (!silt_vec_push(&s->h->singles, b))
 		s->h->no_memory = true;
 	s->h->infos.items[s->g->mapped_info].size += total;
-	s->h->infos.items[s->g->mapped_info].own_bytes += prev_size;
+	s->h->infos.items[s->g->mapped_info].own_bytes += total - b.size;
 	s->found++;
 	s->found_bytes += total;
 }
