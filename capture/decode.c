@@ -375,6 +375,8 @@ int silt_copy_decode(const struct silt_copy *c, const struct silt_db_run *run, b
 		rc = silt_decode_modules(d, err);
 	if (!rc)
 		rc = silt_decode_threads(d, err);
+	if (!rc && c->walked)
+		rc = silt_decode_walked(d, c->walked, with_blocks, err);
 	if (!rc && d->db)
 		rc = decode_database(d, run, with_blocks, err);
 	if (!rc)
