@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "capture/attach_process.h"
+#include "capture/before.h"
 #include "capture/find_db.h"
 #include "capture/program.h"
 
@@ -32,10 +33,11 @@ static int clear_way(pid_t pid, struct silt_error *err)
 	return state == SILT_ATTACH_NONE ? 0 : silt_detach(pid, NULL, err);
 }
 
-static int attach(struct silt_attach *a, const struct silt_db_options *options, struct silt_run **ret,
+static int attach(struct silt_attach *a, struct silt_before *before, const struct silt_db_options *options, struct silt_run **ret,
 		  struct silt_attach_report *report, struct silt_error *err)
 {
 	struct silt_run *run = NULL;
+	struct silt_attach_walk walk = silt_before_walk(before);
 	char agent[4096];
 	int fd, rc;
 
@@ -48,8 +50,12 @@ static int attach(struct silt_attach *a, const struct silt_db_options *options, 
 		rc = silt_run_adopt(fd, options, &run, err);
 	if (!rc)
 		rc = silt_attach_start(a, err);
-	if (!rc)
-		rc = silt_attach_hook(a, report, err);
+	if (!rc) {
+		before->db_fd = silt_run_fd(run);
+		rc = silt_attach_hook(a, &walk, report, err);
+		silt_before_note(before, report->before_note, sizeof(report->before_note));
+		silt_before_close(before);
+	}
 	if (rc)
 		silt_run_destroy(run);
 	else
@@ -61,14 +67,18 @@ int silt_attach_process(pid_t pid, const struct silt_db_options *options, struct
 			struct silt_attach_report *report, struct silt_error *err)
 {
 	struct silt_attach *a = NULL;
+	struct silt_before before;
 	int rc;
 
 	memset(report, 0, sizeof(*report));
 	rc = clear_way(pid, err);
 	if (!rc)
 		rc = silt_attach_open(pid, &a, err);
-	if (!rc)
-		rc = attach(a, options, ret, report, err);
+	if (!rc) {
+		silt_before_open(&before, pid);
+		rc = attach(a, &before, options, ret, report, err);
+		silt_before_close(&before);
+	}
 	silt_attach_close(a);
 	if (rc && a)
 		silt_detach(pid, NULL, NULL); /* what was mapped so far; nothing when nothing was */

@@ -60,18 +60,25 @@ EXPORT struct silt_agent_attach silt_agent_attach = {
 /* For attach_enter.S, which cannot ask the compiler where the field is. */
 _Static_assert(__builtin_offsetof(struct silt_agent_attach, leave) == 40, "attach_enter.S knows this offset");
 
-static void enter_blocks(struct silt_agent_attach *a)
+/* The blocks stand in the database's file, for as long as this takes. */
+static int32_t enter_blocks(struct silt_agent_attach *a)
 {
-	const struct silt_agent_block *b = (const void *)a->blocks;
+	uint64_t size = a->block_count * sizeof(struct silt_agent_block);
+	long r = sys_mmap(NULL, size, 1 /* PROT_READ */, 1 /* MAP_SHARED */, a->db_fd, a->blocks);
+	const struct silt_agent_block *b = (const void *)r;
 	uint32_t context = stack_before_attach();
 
+	if (sys_failed(r))
+		return SILT_AGENT_E_MAP;
 	for (uint64_t i = 0; i < a->block_count; i++) {
-		if (b[i].addr & 7 || b[i].addr >> 47)
+		if (b[i].addr & 7 || b[i].addr >> 47 || b[i].size < agent_hot.options.min_size)
 			continue;
 		live_insert(b[i].addr, b[i].size, context);
 		a->entered++;
 	}
+	sys_munmap((void *)r, size);
 	agent_db()->attached = 2;
+	return 0;
 }
 
 /* Called by attach_enter.S on a stack of the agent's, with signals blocked and all registers kept. */
@@ -82,5 +89,5 @@ __attribute__((visibility("hidden"), used)) void agent_attach_run(void)
 	if (a->operation == SILT_AGENT_START)
 		a->result = agent_start_attached(a);
 	else if (a->operation == SILT_AGENT_BLOCKS && agent_hot.base)
-		enter_blocks(a);
+		a->result = enter_blocks(a);
 }

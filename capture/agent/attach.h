@@ -88,7 +88,7 @@ struct silt_agent_attach {
 	char allocator[200];
 	char exe[512];
 	char argv[1024];
-	uint64_t blocks, block_count; /* of struct silt_agent_block */
+	uint64_t blocks, block_count; /* where struct silt_agent_block stand in the database's file */
 
 	/* Set by the agent. */
 	int32_t result; /* of the operation: 0 or what failed, SILT_AGENT_E_* */

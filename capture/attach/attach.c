@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "capture/agent/trace_db.h"
@@ -355,17 +356,17 @@ static int map_agent(struct silt_attach *a, struct silt_error *err)
 
 int silt_attach_map(struct silt_attach *a, int *ret_db_fd, struct silt_error *err)
 {
-	silt_addr stub = silt_survey_slack(&a->survey, SILT_STUB_SIZE);
 	int64_t target_fd = -1;
 	int rc;
 
-	if (!stub)
+	a->stub = silt_survey_slack(&a->survey, SILT_STUB_SIZE);
+	if (!a->stub)
 		return silt_error_set(err, SILT_E_UNSUPPORTED,
 				      "process %d (%s) has no unused bytes behind the code of any of its modules, which silt needs",
 				      a->survey.pid, a->survey.status.name);
 	rc = silt_inject_begin(&a->inject, a->survey.pid, a->survey.mem, err);
 	if (!rc)
-		rc = silt_inject_arm(&a->inject, stub, err);
+		rc = silt_inject_arm(&a->inject, a->stub, err);
 	if (!rc)
 		rc = map_agent(a, err);
 	if (!rc)
@@ -403,9 +404,8 @@ int silt_attach_start(struct silt_attach *a, struct silt_error *err)
 	struct silt_agent_attach result = { 0 };
 	int rc = run_agent(a, SILT_AGENT_START, &result, err);
 
-	if (!rc && a->db_fd >= 0)
-		rc = close_in_target(a, a->db_fd, err);
 	silt_inject_end(&a->inject);
+	a->first_stop_ns = a->inject.stop_ns;
 	if (!rc && result.result)
 		rc = silt_error_set(err, SILT_E_UNSUPPORTED, "the agent cannot work in process %d: %s", a->survey.pid,
 				    result.result > 0 && result.result < 4 ? failures[result.result] : "it failed");
@@ -426,29 +426,93 @@ static int patch(struct silt_attach *a, struct silt_error *err)
 	return rc ? rc : write_target(a, a->head.base + offsetof(struct silt_head, state), &hooked, sizeof(hooked), err);
 }
 
-int silt_attach_hook(struct silt_attach *a, struct silt_attach_report *report, struct silt_error *err)
+/* ---- the moment of change ---- */
+
+#define BUSY_TRIES 40u
+#define BREATH_NS 300000l
+
+/* Stops all threads at a moment at which nobody changes the heap, or after some tries regardless. */
+static int stop_all(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_stop *stop,
+		    struct silt_attach_report *report, struct silt_error *err)
 {
-	struct silt_stop stop;
-	int rc = silt_stop_seize(&stop, a->survey.pid, err);
+	for (unsigned i = 1;; i++) {
+		int rc = silt_stop_seize(stop, a->survey.pid, err);
+
+		if (!rc)
+			silt_fault_point();
+		if (!rc)
+			rc = silt_stop_all(stop, err);
+		if (rc)
+			return rc;
+		silt_fault_point();
+		report->before_busy = walk->busy(walk->data, stop);
+		if (!report->before_busy || i == BUSY_TRIES)
+			return 0;
+		silt_stop_release(stop);
+		if (stop->pause_ns > report->stop_ns)
+			report->stop_ns = stop->pause_ns;
+		nanosleep(&(struct timespec){ 0, BREATH_NS }, NULL);
+	}
+}
+
+/* One of the stopped threads, which has no signal to be delivered, enters the blocks. */
+static int enter_blocks(struct silt_attach *a, const struct silt_stop *stop, uint64_t offset, uint64_t count,
+			struct silt_error *err)
+{
+	struct silt_agent_attach *t = silt_image_attach(&a->image), result = { 0 };
+	int rc = silt_inject_adopt(&a->inject, stop, a->survey.mem, err);
 
 	if (rc)
 		return rc;
-	silt_fault_point();
-	rc = silt_stop_all(&stop, err);
+	rc = silt_inject_arm(&a->inject, a->stub, err);
+	t->blocks = offset;
+	t->block_count = count;
+	if (!rc && count)
+		rc = run_agent(a, SILT_AGENT_BLOCKS, &result, err);
+	if (!rc && count && (result.result || result.entered > count))
+		rc = silt_error_set(err, SILT_E_LIMIT, "the agent in process %d has no memory for the blocks of before",
+				    a->survey.pid);
+	if (!rc)
+		rc = close_in_target(a, a->db_fd, err);
+	silt_inject_end(&a->inject);
+	return rc;
+}
+
+static int change(struct silt_attach *a, const struct silt_attach_walk *walk, const struct silt_stop *stop,
+		  struct silt_attach_report *report, struct silt_error *err)
+{
+	uint64_t offset = 0;
+	int rc = walk->walk(walk->data, stop, &offset, &report->before, err);
+
+	report->before_known = !rc;
 	if (rc)
-		return rc;
-	silt_fault_point();
-	rc = silt_threads_move(&stop, &a->survey, &a->head, SILT_MOVE_IN, err);
+		report->before = 0;
+	rc = enter_blocks(a, stop, offset, report->before, err);
 	silt_fault_point();
 	if (!rc)
-		rc = patch(a, err);
+		rc = silt_threads_move(stop, &a->survey, &a->head, SILT_MOVE_IN, err);
+	silt_fault_point();
+	return rc ? rc : patch(a, err);
+}
+
+int silt_attach_hook(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_attach_report *report,
+		     struct silt_error *err)
+{
+	struct silt_stop stop;
+	int rc = stop_all(a, walk, &stop, report, err);
+
+	if (rc)
+		return rc;
+	rc = change(a, walk, &stop, report, err);
 	report->threads = stop.count;
+	report->functions = a->head.site_count;
+	snprintf(report->note, sizeof(report->note), "%s", a->note);
 	silt_stop_release(&stop);
 	silt_fault_point();
-	a->hooked = !rc;
-	report->functions = a->head.site_count;
-	report->stop_ns = stop.pause_ns > a->inject.stop_ns ? stop.pause_ns : a->inject.stop_ns;
-	snprintf(report->note, sizeof(report->note), "%s", a->note);
+	if (stop.pause_ns > report->stop_ns)
+		report->stop_ns = stop.pause_ns;
+	if (a->first_stop_ns > report->stop_ns)
+		report->stop_ns = a->first_stop_ns;
 	return rc;
 }
 

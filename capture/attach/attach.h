@@ -20,6 +20,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "capture/target/stop.h"
 
 struct silt_attach;
 
@@ -29,6 +30,7 @@ struct silt_attach_report {
 	uint32_t functions;  /* hooked */
 	uint64_t before;     /* blocks entered that were there before */
 	bool before_known;   /* the allocator could be walked */
+	bool before_busy;    /* but threads were inside it at that moment: a few of those blocks may be gone already */
 	char before_note[200]; /* why not, or what of it could not be, or "" */
 	char note[400];	     /* what else a user should know, or "" */
 };
@@ -43,8 +45,18 @@ int silt_attach_prepare(struct silt_attach *a, const char *agent, struct silt_er
 int silt_attach_map(struct silt_attach *a, int *ret_db_fd, struct silt_error *err);
 /** Lets the agent set itself up in the database, which the caller has sized and filled by now. */
 int silt_attach_start(struct silt_attach *a, struct silt_error *err);
-/** Writes the jumps: from here on every allocation is recorded. */
-int silt_attach_hook(struct silt_attach *a, struct silt_attach_report *report, struct silt_error *err);
+/** How the caller walks the heap while all threads stand still. */
+struct silt_attach_walk {
+	void *data;
+	/** Is the heap being changed right now? Then the threads run on for a moment first. */
+	bool (*busy)(void *data, const struct silt_stop *stop);
+	/** Puts every live block, as struct silt_agent_block, into the database's file at *ret_offset. UNSUPPORTED: it cannot be
+	 *  walked. */
+	int (*walk)(void *data, const struct silt_stop *stop, uint64_t *ret_offset, uint64_t *ret_count, struct silt_error *err);
+};
+/** Writes the jumps: from here on every allocation is recorded. Enters the blocks that are there already. */
+int silt_attach_hook(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_attach_report *report,
+		     struct silt_error *err);
 /** Lets go of everything held. What was mapped stays when the process is hooked, else silt_detach removes it. */
 void silt_attach_close(struct silt_attach *a);
 

@@ -36,9 +36,10 @@ struct silt_attach {
 	silt_addr island_near[SILT_HEAD_ISLANDS];
 	uint32_t island_count;
 	struct silt_inject inject;
+	silt_addr stub;
+	uint64_t first_stop_ns; /* of the thread that mapped the agent */
 	struct silt_head head;
 	int db_fd; /* in the target; -1: closed */
-	bool hooked;
 	char note[400];
 };
 

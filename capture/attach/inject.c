@@ -271,6 +271,24 @@ int silt_inject_begin(struct silt_inject *in, pid_t pid, int mem, struct silt_er
 	return rc;
 }
 
+int silt_inject_adopt(struct silt_inject *in, const struct silt_stop *stop, int mem, struct silt_error *err)
+{
+	memset(in, 0, sizeof(*in));
+	in->pid = stop->pid;
+	in->mem = mem;
+	for (uint32_t i = 0; !in->attached && i < stop->count; i++) {
+		const struct silt_stopped_thread *t = &stop->threads[i];
+
+		in->tid = t->tid;
+		in->attached = t->state == SILT_HELD_STOPPED && !t->signal && !get_regs(in, &in->regs, NULL) &&
+			       !ptrace(PTRACE_SETOPTIONS, t->tid, 0, PTRACE_O_TRACESYSGOOD);
+	}
+	in->adopted = true;
+	if (in->attached)
+		return 0;
+	return silt_error_set(err, SILT_E_LIMIT, "no thread of process %d can be directed now; try again later", in->pid);
+}
+
 int silt_inject_arm(struct silt_inject *in, silt_addr stub, struct silt_error *err)
 {
 	in->stub = stub;
@@ -404,6 +422,11 @@ void silt_inject_end(struct silt_inject *in)
 	if (in->written && home && pwrite(in->mem, in->saved, sizeof(in->saved), (off_t)in->stub) == sizeof(in->saved))
 		in->written = false;
 	silt_fault_point();
+	if (in->adopted) {
+		ptrace(PTRACE_SETOPTIONS, in->tid, 0, 0);
+		in->attached = false;
+		return;
+	}
 	/* Where it is not home, the stub stays: the thread goes home by itself, and the next attach or detach cleans up. */
 	ptrace(PTRACE_DETACH, in->tid, 0, 0);
 	in->stop_ns = now_ns() - in->since_ns;

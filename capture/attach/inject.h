@@ -21,6 +21,7 @@
 
 #include "base/error.h"
 #include "base/types.h"
+#include "capture/target/stop.h"
 
 #define SILT_STUB_SIZE 160u
 /* The last eight bytes of a stub: by them one that was left behind is known. */
@@ -32,6 +33,7 @@ struct silt_inject {
 	silt_addr stub;
 	uint8_t saved[SILT_STUB_SIZE]; /* what stood where the stub is */
 	bool written, attached;
+	bool adopted; /* it stays stopped at the end */
 	struct user_regs_struct regs; /* the thread's own: what it goes on with */
 	uint64_t since_ns; /* when it was asked to stop */
 	uint64_t stop_ns;  /* how long it stood, known after end */
@@ -43,6 +45,8 @@ silt_addr silt_inject_db_name(const struct silt_inject *in);
 
 /** Seizes one thread of pid that can be stopped, and stops it. */
 int silt_inject_begin(struct silt_inject *in, pid_t pid, int mem, struct silt_error *err);
+/** Takes over a thread that is stopped already, and gives it back stopped: end does not let it go. */
+int silt_inject_adopt(struct silt_inject *in, const struct silt_stop *stop, int mem, struct silt_error *err);
 /** Writes the stub; stub must be SILT_STUB_SIZE unused executable bytes. */
 int silt_inject_arm(struct silt_inject *in, silt_addr stub, struct silt_error *err);
 /** One system call. *ret_value is what the kernel returned: -4095..-1 are errors. */
