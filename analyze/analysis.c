@@ -99,6 +99,13 @@ static int check_snapshot(const struct silt_analysis *r, const struct silt_snaps
 			err, SILT_E_UNSUPPORTED,
 			"the dump of pid %u does not say which thread allocated what: track with --threads",
 			s->process.pid);
+	if (r->options->by == SILT_BY_TYPE && s->type_count == 0 &&
+	    (!s->process.method || strcmp(s->process.method, SILT_METHOD_WALK) != 0))
+		return silt_error_set(
+			err, SILT_E_UNSUPPORTED,
+			"the dump of pid %u does not say what its blocks hold: types are known where the heap was walked, "
+			"as `silt capture` does with a process that is not tracked",
+			s->process.pid);
 	if (r->options->by == SILT_BY_SIZE && s->blocks.count == 0 && s->total_count > 0)
 		return silt_error_set(
 			err, SILT_E_UNSUPPORTED,

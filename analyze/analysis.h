@@ -104,6 +104,9 @@ int silt_analysis_group(struct silt_analysis *r, const bool *used, struct silt_e
 /** Everything a reader must know to take the figures for what they are; in both snapshots' own words too. */
 int silt_analysis_warn(struct silt_analysis *r, struct silt_error *err);
 
+/** Whether the snapshot is of a heap that nobody tracked: usable sizes, no stacks, nothing of what was freed. */
+bool silt_snapshot_is_walked(const struct silt_snapshot *s);
+
 /* ---- report_text.c, report_json.c ---- */
 int silt_analysis_text(const struct silt_analysis *r, FILE *out, struct silt_error *err);
 int silt_analysis_json(const struct silt_analysis *r, FILE *out, struct silt_error *err);

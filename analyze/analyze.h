@@ -12,7 +12,7 @@
 #include "formats/snapshot.h"
 #include "symbols/symbols.h"
 
-enum silt_by { SILT_BY_STACK, SILT_BY_FUNCTION, SILT_BY_FILE, SILT_BY_MODULE, SILT_BY_SIZE, SILT_BY_THREAD };
+enum silt_by { SILT_BY_STACK, SILT_BY_FUNCTION, SILT_BY_FILE, SILT_BY_MODULE, SILT_BY_SIZE, SILT_BY_THREAD, SILT_BY_TYPE };
 enum silt_sort { SILT_SORT_BYTES, SILT_SORT_COUNT, SILT_SORT_ALLOCATED_BYTES, SILT_SORT_ALLOCATED_COUNT };
 
 struct silt_report_options {

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "symbols/demangle.h"
+
 static int no_memory(struct silt_error *err)
 {
 	return silt_error_set(err, SILT_E_NOMEM, "not enough memory to group");
@@ -284,6 +286,82 @@ static int group_by_size(struct silt_analysis *r, const bool *used, struct silt_
 	return 0;
 }
 
+/* ---- by type ---- */
+
+#define TYPE_NAME_MAX 1024u /* longer mangled names are shown as they are: demangling takes time and room */
+
+/* "ns::Type<int>" of "N2ns4TypeIiEE"; the caller frees it. */
+static char *type_name(const char *mangled, enum silt_demangle how)
+{
+	static const char PREFIX[] = "typeinfo for ";
+	char *symbol, *name = NULL, *text;
+
+	if (strlen(mangled) > TYPE_NAME_MAX || asprintf(&symbol, "_ZTI%s", mangled) < 0)
+		return strdup(mangled);
+	name = silt_demangle(symbol, how);
+	free(symbol);
+	if (!name || strncmp(name, PREFIX, sizeof(PREFIX) - 1) != 0) {
+		free(name);
+		return strdup(mangled);
+	}
+	text = strdup(name + sizeof(PREFIX) - 1);
+	free(name);
+	return text;
+}
+
+static struct silt_row *type_row(struct silt_analysis *r, const struct silt_snapshot *s, const struct silt_type *t,
+				 struct silt_error *err)
+{
+	static const char NONE[] = "(no C++ type)";
+	struct silt_row *row;
+	const char *module;
+	char *key = NULL;
+	size_t len;
+	int n;
+
+	if (!t)
+		return key_row(r, NONE, sizeof(NONE) - 1, err);
+	if (t->name) {
+		key = type_name(t->name, r->options->symbols.demangle);
+		n = key ? 0 : -1;
+	} else if (t->module == SILT_NONE) {
+		n = asprintf(&key, "(unnamed type) 0x%llx", (unsigned long long)t->offset);
+	} else {
+		module = silt_path_name(s->modules[t->module].path, &len);
+		n = asprintf(&key, "(unnamed type) %.*s+0x%llx", (int)len, module, (unsigned long long)t->offset);
+	}
+	if (n < 0) {
+		no_memory(err);
+		return NULL;
+	}
+	row = key_row(r, key, strlen(key), err);
+	free(key);
+	return row;
+}
+
+static int group_by_type(struct silt_analysis *r, const bool *used, struct silt_error *err)
+{
+	for (unsigned side = 0; side < SILT_SIDES; side++) {
+		const struct silt_snapshot *s = r->snapshots[side];
+		uint32_t type = 0; /* types ascend by context */
+
+		for (uint32_t i = 0; s && i < s->context_count; i++) {
+			const struct silt_type *t = NULL;
+			struct silt_row *row;
+
+			if (type < s->type_count && s->types[type].context == i)
+				t = &s->types[type++];
+			if (!context_used(r, side, &s->contexts[i], used))
+				continue;
+			row = type_row(r, s, t, err);
+			if (!row)
+				return SILT_E_NOMEM;
+			add_context(row, side, &s->contexts[i]);
+		}
+	}
+	return 0;
+}
+
 int silt_analysis_group(struct silt_analysis *r, const bool *used, struct silt_error *err)
 {
 	switch (r->options->by) {
@@ -291,6 +369,8 @@ int silt_analysis_group(struct silt_analysis *r, const bool *used, struct silt_e
 		return group_by_size(r, used, err);
 	case SILT_BY_THREAD:
 		return group_by_thread(r, used, err);
+	case SILT_BY_TYPE:
+		return group_by_type(r, used, err);
 	default:
 		return group_by_start(r, used, err);
 	}

@@ -6,7 +6,7 @@
 #include "analyze/analysis.h"
 #include "analyze/text.h"
 
-static const char *const BY[] = {"stack", "function", "file", "module", "size", "thread"};
+static const char *const BY[] = {"stack", "function", "file", "module", "size", "thread", "type"};
 static const char *const SORT[] = {"bytes", "count", "allocated-bytes", "allocated-count"};
 static const char *const KINDS[] = {"heap", "mmap", "pool"};
 static const char *const MATCHES[] = {"exact", "line", "function"};

@@ -202,7 +202,7 @@ static const char *kind_text(uint32_t kind)
 
 static const char *key_heading(const struct silt_analysis *r)
 {
-	static const char *const HEADINGS[] = {"stack", "function", "file", "module", "block size", "thread"};
+	static const char *const HEADINGS[] = {"stack", "function", "file", "module", "block size", "thread", "type"};
 
 	return HEADINGS[r->options->by];
 }
@@ -238,7 +238,7 @@ static void print_show_group(const struct page *p, const struct silt_row *row)
 	snprintf(text, sizeof(text), "%" PRIu64, a->count);
 	print_cell(p, text);
 	fprintf(p->out, "%5.1f%%  ", share(a->bytes, p->report->totals[SILT_AFTER].bytes));
-	if (p->report->options->by == SILT_BY_SIZE) {
+	if (p->report->options->by == SILT_BY_SIZE || silt_snapshot_is_walked(p->report->snapshots[SILT_AFTER])) {
 		fprintf(p->out, "%12s  ", "-"); /* what was freed is not known by size */
 	} else {
 		snprintf(text, sizeof(text), "%" PRIu64, a->alloc_count);
@@ -336,8 +336,9 @@ static void print_show_head(const struct page *p)
 	print_program(p, s);
 	fprintf(p->out, "\ncaptured   %s", silt_text_time(text, s->capture_ns));
 	if (s->start_ns != 0 && s->capture_ns >= s->start_ns)
-		fprintf(p->out, ", %s after tracking began",
-			silt_text_duration(text, (uint64_t)s->capture_ns - (uint64_t)s->start_ns));
+		fprintf(p->out, ", %s after %s",
+			silt_text_duration(text, (uint64_t)s->capture_ns - (uint64_t)s->start_ns),
+			silt_snapshot_is_walked(p->report->snapshots[SILT_AFTER]) ? "the process began" : "tracking began");
 	if (s->pause_ns > 0)
 		fprintf(p->out, "; paused for %s", silt_text_duration(text, s->pause_ns));
 	if (s->ending) {
@@ -346,6 +347,8 @@ static void print_show_head(const struct page *p)
 	}
 	fprintf(p->out, "\nlive       %s%" PRIu64 " bytes (%s) in %s%" PRIu64 " blocks\n", p->about, t->bytes,
 		silt_text_size(text, t->bytes), p->about, t->count);
+	if (silt_snapshot_is_walked(p->report->snapshots[SILT_AFTER]))
+		return;
 	fprintf(p->out, "allocated  %s%" PRIu64 " bytes (%s) in %s%" PRIu64 " allocations; %s%" PRIu64 " freed\n",
 		p->about, t->alloc_bytes, silt_text_size(text, t->alloc_bytes), p->about, t->alloc_count, p->about,
 		freed(t->alloc_count, t->count));
@@ -361,10 +364,12 @@ static void print_show_row(const struct page *p, size_t i)
 
 	fprintf(p->out, "\n#%zu  %s", i + 1, p->bold);
 	print_live(p, a->bytes, a->count);
-	fprintf(p->out, "%s  %.1f%%  (allocated %s%s in %s%" PRIu64 ", %s%" PRIu64 " freed)%s\n", p->plain,
-		share(a->bytes, p->report->totals[SILT_AFTER].bytes), p->about,
-		silt_text_size(size, a->alloc_bytes), p->about, a->alloc_count, p->about,
-		freed(a->alloc_count, a->count), kind_text(row->kind));
+	fprintf(p->out, "%s  %.1f%%", p->plain, share(a->bytes, p->report->totals[SILT_AFTER].bytes));
+	if (!silt_snapshot_is_walked(p->report->snapshots[SILT_AFTER]))
+		fprintf(p->out, "  (allocated %s%s in %s%" PRIu64 ", %s%" PRIu64 " freed)", p->about,
+			silt_text_size(size, a->alloc_bytes), p->about, a->alloc_count, p->about,
+			freed(a->alloc_count, a->count));
+	fprintf(p->out, "%s\n", kind_text(row->kind));
 	print_stack(p, row);
 }
 

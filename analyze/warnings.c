@@ -47,6 +47,11 @@ static int warn_notes(struct silt_analysis *r, unsigned side, struct silt_error 
 	return 0;
 }
 
+bool silt_snapshot_is_walked(const struct silt_snapshot *s)
+{
+	return s->process.method && strcmp(s->process.method, SILT_METHOD_WALK) == 0;
+}
+
 static int warn_options(struct silt_analysis *r, unsigned side, struct silt_error *err)
 {
 	const struct silt_process *p = &r->snapshots[side]->process;
@@ -56,6 +61,10 @@ static int warn_options(struct silt_analysis *r, unsigned side, struct silt_erro
 	if (p->sample_bytes)
 		rc = warn(r, err, "%sfigures are estimates: one allocation in about %llu bytes was sampled",
 			  side_name(r, side), (unsigned long long)p->sample_bytes);
+	if (rc == 0 && silt_snapshot_is_walked(r->snapshots[side]) && r->options->by != SILT_BY_TYPE &&
+	    r->options->by != SILT_BY_SIZE)
+		rc = warn(r, err, "%sa walked heap has sizes and C++ types, but no stacks: see --by size and --by type",
+			  side_name(r, side));
 	if (rc == 0 && p->min_size)
 		rc = warn(r, err, "%sallocations below %llu bytes were not tracked", side_name(r, side),
 			  (unsigned long long)p->min_size);
@@ -91,6 +100,9 @@ static int warn_stacks(struct silt_analysis *r, unsigned side, struct silt_error
 	const struct silt_snapshot *s = r->snapshots[side];
 	struct silt_sum sums[SILT_ARRAY_LEN(INCOMPLETE)] = {0};
 	int rc = 0;
+
+	if (silt_snapshot_is_walked(s))
+		return 0; /* said already: none has a stack */
 
 	for (uint32_t i = 0; i < s->context_count; i++) {
 		const struct silt_context *c = &s->contexts[i];
@@ -213,6 +225,10 @@ static int warn_pair(struct silt_analysis *r, struct silt_error *err)
 		rc = warn(r, err,
 			  "the dumps were tracked with different --sample or --min-size: part of the difference "
 			  "is due to that");
+	if (rc == 0 && silt_snapshot_is_walked(r->snapshots[SILT_BEFORE]) != silt_snapshot_is_walked(r->snapshots[SILT_AFTER]))
+		rc = warn(r, err,
+			  "one of the dumps is of a walked heap and has usable sizes, the other one has requested sizes: part "
+			  "of the difference is due to that");
 	if (rc == 0 && !r->same_run && has_anonymous(r))
 		rc = warn(r, err,
 			  "the dumps are of different runs: code outside any module (JIT) is taken for one place");

@@ -16,9 +16,15 @@ struct chunk {
 	size_t pad; /* keeps the payload 16-byte aligned */
 };
 
+struct adopted {
+	struct adopted *next;
+	void *p;
+};
+
 struct silt_arena {
 	struct chunk *small; /* chunk that small requests are cut from, then its predecessors */
 	struct chunk *big;
+	struct adopted *adopted;
 	uint64_t used;
 	uint64_t limit;
 };
@@ -44,7 +50,29 @@ void silt_arena_destroy(struct silt_arena *a)
 		return;
 	chunks_free(a->small);
 	chunks_free(a->big);
+	while (a->adopted) {
+		struct adopted *next = a->adopted->next;
+
+		free(a->adopted->p);
+		free(a->adopted);
+		a->adopted = next;
+	}
 	free(a);
+}
+
+int silt_arena_adopt(struct silt_arena *a, void *p)
+{
+	struct adopted *one;
+
+	if (!p)
+		return 0;
+	one = malloc(sizeof(*one));
+	if (!one)
+		return -1;
+	one->p = p;
+	one->next = a->adopted;
+	a->adopted = one;
+	return 0;
 }
 
 void silt_arena_set_limit(struct silt_arena *a, uint64_t bytes)

@@ -26,6 +26,9 @@ uint64_t silt_arena_used(const struct silt_arena *a);
 void *silt_arena_alloc(struct silt_arena *a, size_t size);
 /** Zeroed array of n elements; n = 0 gives a valid pointer. */
 void *silt_arena_array(struct silt_arena *a, uint64_t n, size_t element_size);
+/** Makes memory from malloc the arena's: it is freed with it. Does not count against the limit. 0, or -1 when out of memory
+ *  (p stays the caller's). NULL is fine. */
+int silt_arena_adopt(struct silt_arena *a, void *p);
 /** Copies of text; NULL in gives NULL out. strndup copies exactly len bytes and adds a NUL. */
 char *silt_arena_strdup(struct silt_arena *a, const char *text);
 char *silt_arena_strndup(struct silt_arena *a, const char *text, size_t len);

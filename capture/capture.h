@@ -18,6 +18,8 @@ struct silt_run; /* the memfd, its run page, and what the launcher knows of each
 
 /** Makes the memfd and fills the run page. Destroy closes; targets keep their own mappings. */
 int silt_run_create(const struct silt_db_options *options, struct silt_run **ret, struct silt_error *err);
+/** The same in an empty memfd that another process made. Takes fd over. */
+int silt_run_adopt(int fd, const struct silt_db_options *options, struct silt_run **ret, struct silt_error *err);
 void silt_run_destroy(struct silt_run *run);
 /** The environment entries a target needs ("SILT_AGENT=…", and LD_PRELOAD with the agent put in front of `preload`, may be
  *  NULL). agent is the path of the agent object. Buffers are the caller's. */
@@ -25,6 +27,8 @@ int silt_run_environment(const struct silt_run *run, const char *agent, const ch
 			 size_t agent_size, char *ret_preload_env, size_t preload_size, struct silt_error *err);
 struct silt_db_run *silt_run_page(struct silt_run *run);
 int silt_run_fd(const struct silt_run *run);
+/** Bytes allocated in a slot's process since it is tracked: what a snapshot's contexts would add up to. */
+int silt_run_allocated(const struct silt_run *run, uint32_t slot, uint64_t *ret_bytes);
 /** Gives a slot's memory back and marks it free. Its process must have ended or left it. */
 int silt_run_recycle(struct silt_run *run, uint32_t slot, struct silt_error *err);
 

@@ -106,7 +106,7 @@ int silt_capture_process(pid_t pid, struct silt_snapshot **ret, struct silt_stop
 	if (!rc) {
 		rc = capture_db(pid, &db, ret, &report, err);
 	} else if (rc == SILT_E_NOT_FOUND) {
-		rc = silt_copy_live_mode(-1, SILT_NONE, pid, false, &copy, &report, err);
+		rc = silt_copy_untracked(pid, &copy, &report, err);
 		if (!rc) {
 			if (copy->maps.count)
 				rc = silt_copy_decode(copy, NULL, true, ret, err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copying the used parts of a slot into private memory. */
 #include "capture/copy_internal.h"
+#include "capture/untracked.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,6 +37,9 @@ void silt_copy_destroy(struct silt_copy *c)
 		munmap((void *)c->source, c->source_size);
 	silt_maps_deinit(&c->maps);
 	silt_modules_deinit(&c->modules);
+	if (c->walked)
+		silt_walked_deinit(c->walked);
+	free(c->walked);
 	free(c->extents.list);
 	free(c->threads);
 	free(c->argv);

@@ -11,6 +11,8 @@
 #include "capture/target/modules.h"
 #include "capture/target/process.h"
 
+struct silt_walked;
+
 struct silt_extent {
 	uint64_t start, end; /* offsets in the slot that hold data */
 };
@@ -30,6 +32,8 @@ struct silt_copy {
 	uint64_t source_size;
 	bool ended; /* nobody writes the slot any more: large parts are mapped, not copied */
 	uint32_t slot;
+
+	struct silt_walked *walked;  /* or NULL: blocks of a process that is not tracked */
 
 	/* The process, where it was still there to be asked. */
 	pid_t pid;
@@ -63,6 +67,8 @@ int silt_slot_used(int db_fd, uint32_t slot, uint64_t *ret, struct silt_error *e
 void silt_copy_map_source(struct silt_copy *c, int db_fd);
 /** One pass over the slot's data. Two threads when it is worth it. Sets c->size. */
 int silt_copy_pass(struct silt_copy *c, int db_fd, uint64_t used, struct silt_error *err);
+/** A copy of a process without a database: its heap is walked (untracked.h). */
+int silt_copy_untracked(pid_t pid, struct silt_copy **ret, struct silt_stop_report *ret_report, struct silt_error *err);
 /** silt_copy_live, but fails with SILT_E_OS (errnum EPERM …) where must_stop is set and the kernel refuses to stop it. */
 int silt_copy_live_mode(int db_fd, uint32_t slot, pid_t pid, bool must_stop, struct silt_copy **ret,
 			struct silt_stop_report *ret_report, struct silt_error *err);

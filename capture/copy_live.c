@@ -142,25 +142,11 @@ static int copy_running(struct job *j)
 	return 0;
 }
 
-/* Nothing of an untracked process is read that a stop would make more consistent. */
-static int look_at_untracked(struct job *j)
-{
-	j->c->method = "proc";
-	snprintf(j->c->note, sizeof(j->c->note),
-		 "the process is not tracked, so its heap blocks are not known: start it with `silt run -- PROGRAM`");
-	j->c->capture_ns = realtime_ns();
-	return silt_maps_read(j->c->pid, &j->c->maps, &j->err);
-}
-
 static void *run_job(void *arg)
 {
 	struct job *j = arg;
 	struct silt_stop stop;
 
-	if (j->db.slot == SILT_NONE) {
-		j->rc = look_at_untracked(j);
-		return NULL;
-	}
 	j->rc = copy_pass(j); /* warms our memory, so that the second pass takes no page faults */
 	if (j->rc)
 		return NULL;
@@ -212,7 +198,7 @@ int silt_copy_live_mode(int db_fd, uint32_t slot, pid_t pid, bool must_stop, str
 	j.c->slot = slot;
 	j.c->method = "ptrace";
 	j.db.slot = slot;
-	if (db_fd < 0 && slot != SILT_NONE)
+	if (db_fd < 0)
 		rc = silt_target_db_find(pid, &j.db, &j.err);
 	silt_copy_read_process(j.c);
 	header = map_header(db_fd, slot);

@@ -208,6 +208,7 @@ static int decode_counters(struct silt_decode *d, const struct silt_db_run *run,
 		{ "agent.contexts", d->context_count },
 		{ "agent.threads", d->thread_count },
 		{ "agent.copied_bytes", d->copy->extents.bytes },
+		{ "agent.unknown_frees", d->db->unknown_frees },
 	};
 	int rc = 0;
 
@@ -271,6 +272,11 @@ static int write_notes(struct silt_decode *d, struct silt_error *err)
 	if (!rc && d->db->forked)
 		rc = silt_snapshot_note(d->s, err,
 					"the process began as a fork: blocks inherited from its parent are not included");
+	if (!rc && d->db->attached)
+		rc = silt_snapshot_note(d->s, err, "%s",
+					d->db->attached == 1 ?
+						"silt was attached to the running process: blocks allocated before that are not included" :
+						"silt was attached to the running process: blocks allocated before that have no call stack");
 	if (!rc && d->db->own_malloc)
 		rc = silt_snapshot_note(d->s, err,
 					"the program has an allocator of its own linked in: what it allocates with that is "
@@ -370,6 +376,8 @@ int silt_copy_decode(const struct silt_copy *c, const struct silt_db_run *run, b
 		rc = silt_decode_modules(d, err);
 	if (!rc)
 		rc = silt_decode_threads(d, err);
+	if (!rc && c->walked)
+		rc = silt_decode_walked(d, c->walked, with_blocks, err);
 	if (!rc && d->db)
 		rc = decode_database(d, run, with_blocks, err);
 	if (!rc)

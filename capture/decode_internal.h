@@ -83,4 +83,8 @@ int silt_decode_blocks(struct silt_decode *d, bool with_blocks, struct silt_erro
 /** Contexts, stacks and frames of the snapshot; fills d->context_out. */
 int silt_decode_contexts(struct silt_decode *d, struct silt_error *err);
 
+struct silt_walked;
+/** Contexts, types, blocks and notes of a heap that was walked; takes w's columns over. */
+int silt_decode_walked(struct silt_decode *d, struct silt_walked *w, bool with_blocks, struct silt_error *err);
+
 #endif

@@ -20,9 +20,19 @@ struct silt_run {
 /* Low numbers are for the target: it inherits none of ours, but people look at /proc/PID/fd and scripts use 3 to 9. */
 #define FD_FROM 100
 
+/* A file that cannot shrink can be read through a mapping without fear of SIGBUS. */
+static int size_memfd(int fd, struct silt_error *err)
+{
+	if (ftruncate(fd, (off_t)SILT_DB_FILE_SIZE))
+		return silt_error_os(err, errno, "cannot size the trace database to %llu GB of address space",
+				     (unsigned long long)(SILT_DB_FILE_SIZE >> 30));
+	fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	return 0;
+}
+
 static int make_memfd(struct silt_error *err)
 {
-	int fd = memfd_create(SILT_DB_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING), high;
+	int fd = memfd_create(SILT_DB_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING), high, rc;
 
 	if (fd < 0)
 		return silt_error_os(err, errno, "cannot create the trace database (memfd)");
@@ -31,16 +41,10 @@ static int make_memfd(struct silt_error *err)
 		close(fd);
 		fd = high;
 	}
-	if (ftruncate(fd, (off_t)SILT_DB_FILE_SIZE)) {
-		int e = errno;
-
+	rc = size_memfd(fd, err);
+	if (rc)
 		close(fd);
-		return silt_error_os(err, e, "cannot size the trace database to %llu GB of address space",
-				     (unsigned long long)(SILT_DB_FILE_SIZE >> 30));
-	}
-	/* A file that cannot shrink can be read through a mapping without fear of SIGBUS. */
-	fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-	return fd;
+	return rc ? rc : fd;
 }
 
 static void fill_page(struct silt_run *r, const struct silt_db_options *options, uint64_t inode)
@@ -66,22 +70,19 @@ static void fill_page(struct silt_run *r, const struct silt_db_options *options,
 	__atomic_store_n(&p->magic, SILT_DB_RUN_MAGIC, __ATOMIC_RELEASE);
 }
 
-int silt_run_create(const struct silt_db_options *options, struct silt_run **ret, struct silt_error *err)
+/* Takes fd over. */
+static int open_run(int fd, const struct silt_db_options *options, struct silt_run **ret, struct silt_error *err)
 {
 	struct silt_run *r = calloc(1, sizeof(*r));
 	struct stat st;
 	int e;
 
 	_Static_assert(sizeof(struct silt_db_run) <= SILT_DB_RUN_SIZE, "the run page does not fit its area");
-	if (!r)
+	if (!r) {
+		close(fd);
 		return silt_error_set(err, SILT_E_NOMEM, "out of memory");
-	r->fd = make_memfd(err);
-	if (r->fd < 0) {
-		int rc = r->fd;
-
-		free(r);
-		return rc;
 	}
+	r->fd = fd;
 	r->page = mmap(NULL, SILT_DB_RUN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, 0);
 	if (r->page == MAP_FAILED || fstat(r->fd, &st)) {
 		e = errno;
@@ -93,6 +94,22 @@ int silt_run_create(const struct silt_db_options *options, struct silt_run **ret
 	fill_page(r, options, st.st_ino);
 	*ret = r;
 	return 0;
+}
+
+int silt_run_create(const struct silt_db_options *options, struct silt_run **ret, struct silt_error *err)
+{
+	int fd = make_memfd(err);
+
+	return fd < 0 ? fd : open_run(fd, options, ret, err);
+}
+
+int silt_run_adopt(int fd, const struct silt_db_options *options, struct silt_run **ret, struct silt_error *err)
+{
+	int rc = size_memfd(fd, err);
+
+	if (rc)
+		close(fd);
+	return rc ? rc : open_run(fd, options, ret, err);
 }
 
 void silt_run_destroy(struct silt_run *run)
@@ -150,4 +167,53 @@ int silt_run_recycle(struct silt_run *run, uint32_t slot, struct silt_error *err
 	p->slots[slot].pid = 0;
 	__atomic_store_n(&p->slots[slot].state, SILT_SLOT_FREE, __ATOMIC_RELEASE);
 	return 0;
+}
+
+#define PART 65536u
+
+/* Adds the word at `field` of each of count records of `size` bytes at a file offset. */
+static int add_words(int fd, uint64_t at, uint64_t count, size_t size, size_t field, uint64_t *sum)
+{
+	uint8_t part[PART];
+
+	while (count) {
+		uint64_t n = count < PART / size ? count : PART / size;
+
+		if (pread(fd, part, n * size, (off_t)at) != (ssize_t)(n * size))
+			return SILT_E_OS;
+		for (uint64_t i = 0; i < n; i++) {
+			uint64_t word;
+
+			memcpy(&word, part + i * size + field, sizeof(word));
+			*sum += word;
+		}
+		at += n * size;
+		count -= n;
+	}
+	return 0;
+}
+
+/* Contexts, and what the threads' caches hold that is not flushed yet. */
+int silt_run_allocated(const struct silt_run *run, uint32_t slot, uint64_t *ret_bytes)
+{
+	uint64_t base = SILT_DB_SLOT_OFFSET + slot * SILT_DB_SLOT_SIZE, sum = 0;
+	struct silt_db *db = malloc(sizeof(*db));
+	int rc = db && pread(run->fd, db, sizeof(*db), (off_t)base) == sizeof(*db) ? 0 : SILT_E_OS;
+
+	for (uint32_t i = 0; !rc && i < SILT_DB_CONTEXT_SEGS && i * SILT_DB_CONTEXT_SEG < db->context_count; i++)
+		if (db->context_segs[i])
+			rc = add_words(run->fd, base + db->context_segs[i] * SILT_DB_UNIT, SILT_DB_CONTEXT_SEG,
+				       sizeof(struct silt_db_context), offsetof(struct silt_db_context, alloc_bytes), &sum);
+	for (uint32_t i = 0; !rc && db->thread_ref && i < db->thread_count && i < SILT_DB_THREADS_MAX; i++) {
+		struct silt_db_thread t;
+
+		if (pread(run->fd, &t, sizeof(t), (off_t)(base + db->thread_ref * SILT_DB_UNIT + i * sizeof(t))) != sizeof(t))
+			rc = SILT_E_OS;
+		else if (t.cache_ref && t.cache_size <= 1u << 20)
+			rc = add_words(run->fd, base + t.cache_ref * SILT_DB_UNIT, t.cache_size, sizeof(struct silt_db_cache_entry),
+				       offsetof(struct silt_db_cache_entry, alloc_bytes), &sum);
+	}
+	free(db);
+	*ret_bytes = sum;
+	return rc;
 }

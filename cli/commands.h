@@ -11,6 +11,8 @@ enum silt_exit { /* a contract with scripts: DESIGN.md and every man page */
 };
 
 int silt_cmd_run(int argc, char **argv);
+int silt_cmd_attach(int argc, char **argv);
+int silt_cmd_detach(int argc, char **argv);
 int silt_cmd_capture(int argc, char **argv);
 int silt_cmd_show(int argc, char **argv);
 int silt_cmd_diff(int argc, char **argv);

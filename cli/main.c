@@ -17,6 +17,8 @@ static int help(int argc, char **argv);
 
 static const struct command COMMANDS[] = {
 	{"run", "run a program under tracking and keep its last state", silt_cmd_run},
+	{"attach", "track a process that is running already", silt_cmd_attach},
+	{"detach", "leave a process that was attached to as it was before", silt_cmd_detach},
 	{"capture", "write a dump of a tracked process", silt_cmd_capture},
 	{"show", "who holds memory: totals and the heaviest stacks of a dump or process", silt_cmd_show},
 	{"diff", "what grew between two dumps, stack by stack", silt_cmd_diff},

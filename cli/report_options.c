@@ -110,7 +110,7 @@ static bool set_sort(struct parser *p, const char *value)
 
 static bool set_by(struct parser *p, const char *value)
 {
-	static const char *const WORDS[] = {"stack", "function", "file", "module", "size", "thread"};
+	static const char *const WORDS[] = {"stack", "function", "file", "module", "size", "thread", "type"};
 	int by;
 
 	if (!parse_word(value, WORDS, SILT_ARRAY_LEN(WORDS), &by))
@@ -202,7 +202,7 @@ static const struct option_row OPTIONS[] = {
 	{"json", NULL, BOTH, set_json, "JSON instead of text"},
 	{"top", "N", BOTH, set_top, "at most N rows; 0: all (default: 20, in JSON all)"},
 	{"sort", "KEY", BOTH, set_sort, "bytes, count, allocated-bytes or allocated-count (default: bytes)"},
-	{"by", "WHAT", BOTH, set_by, "rows by stack, function, file, module, size or thread (default: stack)"},
+	{"by", "WHAT", BOTH, set_by, "rows by stack, function, file, module, size, thread or type (default: stack)"},
 	{"focus", "REGEX", BOTH, set_focus, "only stacks with a matching function, file or module"},
 	{"ignore", "REGEX", BOTH, set_ignore, "no stacks with a matching function, file or module"},
 	{"min-bytes", "SIZE", SHOW, set_min_bytes, "only rows of at least SIZE bytes; K, M and G are understood"},

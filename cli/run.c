@@ -11,10 +11,9 @@
 #include "base/io.h"
 #include "capture/program.h"
 #include "cli/commands.h"
+#include "cli/quantity.h"
 #include "cli/supervise.h"
 
-#define DEFAULT_DB_MB 256ull
-#define DEFAULT_MMAP_MIN 65536ull
 
 static const char usage[] =
 	"usage: silt run [OPTION]... [--] PROGRAM [ARGUMENT]...\n"
@@ -37,50 +36,6 @@ struct settings {
 	struct silt_launch launch;
 	struct silt_db_options db;
 };
-
-/* A number with a unit from `units`: pairs of suffix and factor, ended by NULL. */
-struct unit {
-	const char *suffix;
-	uint64_t factor;
-};
-
-static bool parse_scaled(const char *text, const struct unit *units, uint64_t *ret)
-{
-	char *end;
-	unsigned long long n;
-
-	errno = 0;
-	n = strtoull(text, &end, 10);
-	if (end == text || errno || *text == '-')
-		return false;
-	for (; units->suffix; units++)
-		if (!strcasecmp(end, units->suffix))
-			return !__builtin_mul_overflow((uint64_t)n, units->factor, ret);
-	return false;
-}
-
-static bool parse_size(const char *text, uint64_t *ret)
-{
-	static const struct unit units[] = { { "", 1 },		  { "K", 1ull << 10 }, { "KB", 1ull << 10 },
-					     { "M", 1ull << 20 }, { "MB", 1ull << 20 }, { "G", 1ull << 30 },
-					     { "GB", 1ull << 30 }, { NULL, 0 } };
-
-	return parse_scaled(text, units, ret);
-}
-
-static bool parse_time(const char *text, uint64_t *ret_ns)
-{
-	static const struct unit units[] = { { "ms", 1000000ull },	 { "s", 1000000000ull },
-					     { "m", 60000000000ull },	 { "h", 3600000000000ull },
-					     { "", 1000000000ull },	 { NULL, 0 } };
-
-	return parse_scaled(text, units, ret_ns) && *ret_ns >= 1000000ull;
-}
-
-static bool parse_range(const char *text, uint64_t low, uint64_t high, uint64_t *ret)
-{
-	return parse_size(text, ret) && *ret >= low && *ret <= high;
-}
 
 enum long_option {
 	OPT_EVERY = 256,
@@ -124,21 +79,21 @@ static bool take_option(struct settings *s, int option, const char *arg)
 		s->launch.quiet = true;
 		return true;
 	case OPT_EVERY:
-		return parse_time(arg, &s->launch.every_ns);
+		return silt_quantity_time(arg, &s->launch.every_ns);
 	case OPT_DB_SIZE:
-		ok = parse_range(arg, 1, 12288, &n);
+		ok = silt_quantity_range(arg, 1, 12288, &n);
 		s->db.db_limit = n << 20;
 		return ok;
 	case OPT_DEPTH:
-		ok = parse_range(arg, 1, SILT_DB_MAX_DEPTH, &n);
+		ok = silt_quantity_range(arg, 1, SILT_DB_MAX_DEPTH, &n);
 		s->db.max_depth = (uint32_t)n;
 		return ok;
 	case OPT_MIN_SIZE:
-		return parse_size(arg, &s->db.min_size);
+		return silt_quantity_size(arg, &s->db.min_size);
 	case OPT_SAMPLE:
-		return parse_range(arg, 0, 1ull << 40, &s->db.sample_bytes);
+		return silt_quantity_range(arg, 0, 1ull << 40, &s->db.sample_bytes);
 	case OPT_MMAP_MIN:
-		return parse_size(arg, &s->db.mmap_min);
+		return silt_quantity_size(arg, &s->db.mmap_min);
 	case OPT_THREADS:
 		s->db.flags |= SILT_DB_THREADS;
 		return true;
@@ -214,8 +169,7 @@ static int set_environment(const struct silt_launch *launch, struct silt_error *
 int silt_cmd_run(int argc, char **argv)
 {
 	static char program[4096], agent[4096];
-	struct settings s = { .db = { .max_depth = SILT_DB_DEFAULT_DEPTH, .db_limit = DEFAULT_DB_MB << 20,
-				      .mmap_min = DEFAULT_MMAP_MIN } };
+	struct settings s = { .db = SILT_TRACK_DEFAULTS };
 	struct silt_error err = { 0 };
 	char variant[32];
 	int rc = parse_arguments(&s, argc, argv);

@@ -16,12 +16,24 @@ const char *dump_section_name(unsigned section)
 		[DUMP_PROCESS] = "process",   [DUMP_MODULES] = "modules",   [DUMP_FRAMES] = "frames",
 		[DUMP_STACKS] = "stacks",     [DUMP_THREADS] = "threads",   [DUMP_CONTEXTS] = "contexts",
 		[DUMP_REGIONS] = "regions",   [DUMP_MARKS] = "marks",       [DUMP_COUNTERS] = "counters",
-		[DUMP_NOTES] = "notes",       [DUMP_BLOCKS] = "blocks",
+		[DUMP_NOTES] = "notes",       [DUMP_BLOCKS] = "blocks",     [DUMP_TYPES] = "types",
 	};
 
 	if (section == DUMP_INDEX)
 		return "index";
 	return section < DUMP_SECTIONS && names[section] ? names[section] : "unknown";
+}
+
+unsigned dump_section_to_file(unsigned section)
+{
+	return section == DUMP_TYPES ? DUMP_OPTIONAL + 1 : section;
+}
+
+unsigned dump_section_from_file(unsigned number)
+{
+	if (number == DUMP_OPTIONAL + 1)
+		return DUMP_TYPES;
+	return number == DUMP_TYPES ? DUMP_UNKNOWN : number;
 }
 
 static void put(uint8_t *p, uint64_t v, size_t n)
@@ -68,7 +80,7 @@ bool dump_file_header_get(const uint8_t in[DUMP_FILE_HEADER_SIZE], struct dump_f
 void dump_chunk_put(uint8_t out[DUMP_CHUNK_HEADER_SIZE], struct dump_chunk *c)
 {
 	put(out, DUMP_CHUNK_MAGIC, 4);
-	put(out + 4, c->section, 2);
+	put(out + 4, dump_section_to_file(c->section), 2);
 	put(out + 6, c->encoding, 1);
 	put(out + 7, 0, 1);
 	put(out + 8, c->tag, 4);
@@ -88,7 +100,7 @@ bool dump_chunk_get(const uint8_t in[DUMP_CHUNK_HEADER_SIZE], struct dump_chunk 
 
 	if (get(in, 4) != DUMP_CHUNK_MAGIC || get(in + 40, 4) != dump_crc(in, 40))
 		return false;
-	ret->section = (uint16_t)get(in + 4, 2);
+	ret->section = (uint16_t)dump_section_from_file((unsigned)get(in + 4, 2));
 	ret->encoding = in[6];
 	ret->tag = (uint32_t)get(in + 8, 4);
 	ret->sequence = (uint32_t)get(in + 12, 4);

@@ -42,7 +42,9 @@ enum dump_section {
 	DUMP_COUNTERS = 9,
 	DUMP_NOTES = 10,
 	DUMP_BLOCKS = 11,
-	DUMP_SECTIONS = 12,
+	DUMP_TYPES = 12, /* in the file: DUMP_OPTIONAL + 1 */
+	DUMP_SECTIONS = 13,
+	DUMP_UNKNOWN = 254, /* stands for section numbers of a file that have no meaning and may not be skipped */
 	DUMP_INDEX = 255,
 	DUMP_OPTIONAL = 0x8000, /* sections from here on may be skipped by who does not know them */
 };
@@ -75,6 +77,9 @@ struct dump_trailer {
 	uint32_t tag;
 };
 
+/** A section's number in the file, and back: sections that older readers may skip have high numbers there. */
+unsigned dump_section_to_file(unsigned section);
+unsigned dump_section_from_file(unsigned number);
 uint32_t dump_crc(const void *data, size_t size);
 /** "contexts", or "unknown". */
 const char *dump_section_name(unsigned section);

@@ -128,7 +128,7 @@ static void set_count(struct silt_snapshot *s, enum dump_section section, uint32
 		[DUMP_STACKS] = &s->stack_count,     [DUMP_THREADS] = &s->thread_count,
 		[DUMP_CONTEXTS] = &s->context_count, [DUMP_REGIONS] = &s->region_count,
 		[DUMP_MARKS] = &s->mark_count,       [DUMP_COUNTERS] = &s->counter_count,
-		[DUMP_NOTES] = &s->note_count,
+		[DUMP_NOTES] = &s->note_count,	     [DUMP_TYPES] = &s->type_count,
 	};
 
 	if (where[section])
@@ -188,6 +188,8 @@ static int read_tables(struct dump_reader *dr, struct silt_error *err)
 
 	for (section = DUMP_PROCESS; section < DUMP_BLOCKS && !ret; section++)
 		ret = read_section(dr, (enum dump_section)section, err);
+	if (!ret)
+		ret = read_section(dr, DUMP_TYPES, err);
 	return ret ? ret : finish_tables(dr, err);
 }
 
@@ -302,6 +304,8 @@ struct index_entry {
 static void next_entry(struct silt_reader *r, struct index_entry *e)
 {
 	e->section = silt_reader_varint(r);
+	if (e->section <= UINT16_MAX)
+		e->section = dump_section_from_file((unsigned)e->section);
 	e->offset += silt_reader_varint(r);
 	e->stored = silt_reader_varint(r);
 	e->count = silt_reader_varint_max(r, DUMP_CHUNK_RECORDS, "more records than a chunk may hold");

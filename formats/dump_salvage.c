@@ -27,6 +27,10 @@ static void compact_lists(struct silt_snapshot *s)
 		if (s->notes[i])
 			s->notes[n++] = s->notes[i];
 	s->note_count = n;
+	for (i = n = 0; i < s->type_count; i++)
+		if (s->types[i].context < s->context_count && (!n || s->types[i].context > s->types[n - 1].context))
+			s->types[n++] = s->types[i];
+	s->type_count = n;
 }
 
 /* The number of the placeholder that comes behind the last frame; there is room for it. */
@@ -62,6 +66,12 @@ uint64_t dump_salvage_references(struct silt_snapshot *s)
 		if (s->frames[i].module < s->module_count || s->frames[i].module == SILT_NONE)
 			continue;
 		s->frames[i].module = SILT_NONE;
+		dangling++;
+	}
+	for (i = 0; i < s->type_count; i++) {
+		if (s->types[i].module < s->module_count || s->types[i].module == SILT_NONE)
+			continue;
+		s->types[i].module = SILT_NONE;
 		dangling++;
 	}
 	for (i = 0; i < s->stack_frame_count; i++) {

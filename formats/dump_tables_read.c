@@ -232,6 +232,17 @@ static void get_mark(struct dump_tables *t, uint64_t i, struct silt_reader *r)
 	m->tid = silt_reader_varint32(r);
 }
 
+static void get_type(struct dump_tables *t, uint64_t i, const struct silt_type *before, struct silt_reader *r)
+{
+	struct silt_type *y = &t->s->types[i];
+
+	if (__builtin_add_overflow(before->context, silt_reader_varint32(r), &y->context))
+		silt_reader_fail(r, "context of a type that cannot be");
+	y->module = silt_reader_varint32(r) - 1;
+	y->offset = silt_reader_varint(r);
+	y->name = get_text(t, r);
+}
+
 static void get_counter(struct dump_tables *t, uint64_t i, struct silt_reader *r)
 {
 	t->s->counters[i].name = get_name(t, r);
@@ -245,6 +256,7 @@ static void get_record(struct dump_tables *t, enum dump_section section, uint64_
 	static const struct silt_stack no_stack;
 	static const struct silt_context no_context;
 	static const struct silt_region no_region;
+	static const struct silt_type no_type;
 	struct silt_snapshot *s = t->s;
 
 	switch (section) {
@@ -277,6 +289,9 @@ static void get_record(struct dump_tables *t, enum dump_section section, uint64_
 		return;
 	case DUMP_NOTES:
 		s->notes[i] = get_name(t, r);
+		return;
+	case DUMP_TYPES:
+		get_type(t, i, fresh ? &no_type : &s->types[i - 1], r);
 		return;
 	default:
 		silt_reader_fail(r, "section that holds no table");
@@ -343,6 +358,10 @@ bool dump_table_allocate(struct dump_tables *t, enum dump_section section, uint6
 		s->notes = silt_snapshot_array(s, count, sizeof(*s->notes));
 		s->note_count = (uint32_t)count;
 		return s->notes;
+	case DUMP_TYPES:
+		s->types = silt_snapshot_array(s, count, sizeof(*s->types));
+		s->type_count = (uint32_t)count;
+		return s->types;
 	default:
 		return true;
 	}
@@ -378,7 +397,7 @@ void dump_table_lose(struct dump_tables *t, enum dump_section section, uint64_t 
 		case DUMP_CONTEXTS:
 			s->contexts[i] = context;
 			break;
-		case DUMP_REGIONS: /* these four are taken out at the end: nothing refers to them by number */
+		case DUMP_REGIONS: /* these and the types are taken out at the end: nothing refers to them by number */
 			s->regions[i].start = 1;
 			s->regions[i].end = 0;
 			break;
@@ -390,6 +409,9 @@ void dump_table_lose(struct dump_tables *t, enum dump_section section, uint64_t 
 			break;
 		case DUMP_NOTES:
 			s->notes[i] = NULL;
+			break;
+		case DUMP_TYPES:
+			s->types[i].context = SILT_NONE;
 			break;
 		default:
 			break;

@@ -148,6 +148,16 @@ static void put_mark(const struct silt_snapshot *s, uint64_t i, struct silt_writ
 	silt_writer_varint(w, m->tid);
 }
 
+static void put_type(const struct silt_snapshot *s, uint64_t i, const struct silt_type *before, struct silt_writer *w)
+{
+	const struct silt_type *t = &s->types[i];
+
+	silt_writer_varint(w, t->context - before->context);
+	silt_writer_varint(w, (uint32_t)(t->module + 1));
+	silt_writer_varint(w, t->offset);
+	put_text(w, t->name);
+}
+
 static void put_counter(const struct silt_snapshot *s, uint64_t i, struct silt_writer *w)
 {
 	put_text(w, s->counters[i].name);
@@ -161,6 +171,7 @@ static void put_record(const struct silt_snapshot *s, enum dump_section section,
 	static const struct silt_stack no_stack;
 	static const struct silt_context no_context;
 	static const struct silt_region no_region;
+	static const struct silt_type no_type;
 
 	switch (section) {
 	case DUMP_PROCESS:
@@ -193,6 +204,9 @@ static void put_record(const struct silt_snapshot *s, enum dump_section section,
 	case DUMP_NOTES:
 		put_text(w, s->notes[i]);
 		return;
+	case DUMP_TYPES:
+		put_type(s, i, fresh ? &no_type : &s->types[i - 1], w);
+		return;
 	default:
 		w->failed = true; /* no table: a bug of the caller */
 	}
@@ -221,6 +235,8 @@ uint64_t dump_table_count(const struct silt_snapshot *s, enum dump_section secti
 		return s->counter_count;
 	case DUMP_NOTES:
 		return s->note_count;
+	case DUMP_TYPES:
+		return s->type_count;
 	default:
 		return 0;
 	}

@@ -39,7 +39,7 @@ static int put_chunk(void *data, const struct dump_job *job, struct silt_error *
 {
 	struct dump_writer *dw = data;
 
-	silt_writer_varint(&dw->index, job->chunk.section);
+	silt_writer_varint(&dw->index, dump_section_to_file(job->chunk.section));
 	silt_writer_varint(&dw->index, dw->offset - dw->last_offset);
 	silt_writer_varint(&dw->index, job->chunk.stored);
 	silt_writer_varint(&dw->index, job->chunk.count);
@@ -102,6 +102,7 @@ static int put_sections(struct dump_pool *p, const struct silt_snapshot *s, stru
 	static const enum dump_section order[] = {
 		DUMP_PROCESS,  DUMP_MODULES, DUMP_FRAMES, DUMP_STACKS,   DUMP_THREADS,
 		DUMP_CONTEXTS, DUMP_REGIONS, DUMP_MARKS,  DUMP_COUNTERS, DUMP_NOTES,
+		DUMP_TYPES,
 	};
 	size_t i;
 	int ret = 0;

@@ -21,6 +21,10 @@
 
 #define SILT_NONE UINT32_MAX
 
+/* silt_process.method of a process that was not tracked: its blocks come from walking the allocator's structures. Sizes are
+ * usable sizes, contexts stand for types and have no stack, and nothing is known of what was freed. */
+#define SILT_METHOD_WALK "heap walk"
+
 enum silt_kind { /* what sort of allocation a context made */
 	SILT_KIND_HEAP = 0, /* malloc family and operator new */
 	SILT_KIND_MMAP = 1, /* anonymous mmap by the program itself */
@@ -36,7 +40,7 @@ struct silt_process {
 	const char *kernel;
 	const char *libc;      /* "glibc 2.36" or NULL */
 	const char *allocator; /* "glibc", "jemalloc (/usr/lib/…)" … or NULL */
-	const char *method;    /* how the capture was made: "launcher", "ptrace", "exit", … */
+	const char *method;    /* how the capture was made: "launcher", "ptrace", "exit", SILT_METHOD_WALK … */
 	const char *ending;    /* NULL while running, else "exited with status 0", "killed by SIGSEGV" … */
 	int64_t start_ns;      /* CLOCK_REALTIME when tracking began */
 	int64_t capture_ns;    /* CLOCK_REALTIME of the snapshot */
@@ -127,6 +131,14 @@ struct silt_counter {
 	uint64_t value;
 };
 
+/* What the blocks of a context hold, told by their first word: the address of a C++ type's vtable. */
+struct silt_type {
+	uint32_t context; /* into contexts; no two types have the same, ascending */
+	uint32_t module;  /* that holds the vtable, or SILT_NONE: offset is a raw run-time address */
+	uint64_t offset;  /* of the vtable's first function, as a link-time address */
+	const char *name; /* mangled, as std::type_info has it ("N2ns3FooE"); NULL: not known, symbol tables may tell */
+};
+
 /* Blocks as columns, sorted by address. */
 struct silt_blocks {
 	uint64_t count;
@@ -147,6 +159,7 @@ struct silt_snapshot {
 	struct silt_region *regions;      uint32_t region_count;
 	struct silt_mark *marks;          uint32_t mark_count;
 	struct silt_counter *counters;    uint32_t counter_count;
+	struct silt_type *types;          uint32_t type_count;
 	const char **notes;               uint32_t note_count;        /* warnings every report repeats */
 	struct silt_blocks blocks;        /* empty unless asked for when reading */
 	bool has_blocks;                  /* the source holds blocks, whether or not they were read */

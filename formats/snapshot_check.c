@@ -67,6 +67,14 @@ int silt_snapshot_check(const struct silt_snapshot *s, const char *who, struct s
 		if (c->kind > SILT_KIND_POOL)
 			return bad(who, "the kind of context", i, err);
 	}
+	for (i = 0; i < s->type_count; i++) {
+		const struct silt_type *t = &s->types[i];
+
+		if (t->context >= s->context_count || (i && t->context <= t[-1].context))
+			return bad(who, "the context of type", i, err);
+		if (t->module >= s->module_count && t->module != SILT_NONE)
+			return bad(who, "the module of type", i, err);
+	}
 	for (i = 0; i < s->region_count; i++)
 		if (s->regions[i].start > s->regions[i].end)
 			return bad(who, "region", i, err);

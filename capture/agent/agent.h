@@ -8,6 +8,7 @@
 #ifndef SILT_CAPTURE_AGENT_AGENT_H
 #define SILT_CAPTURE_AGENT_AGENT_H
 
+#include "capture/agent/attach.h"
 #include "capture/agent/sys.h"
 #include "capture/agent/trace_db.h"
 
@@ -59,13 +60,19 @@ struct agent_ranges {
 	uint64_t ldso_lo, ldso_size; /* the dynamic loader's mapping */
 	uint64_t own_lo, own_size;   /* the agent's */
 	uint64_t skip_lo, skip_size; /* the allocator's own module, when it is not libc: its inner calls are not the program's */
+	/* Where hooks stand at the functions' entries, calls from inside libc pass them too. */
+	uint64_t libc_lo, libc_size; /* whose mappings are not the program's */
+	uint32_t more_count;
+	struct silt_agent_skip more[SILT_AGENT_SKIPS]; /* the bodies of the hooked functions */
 };
 extern struct agent_ranges agent_ranges;
+bool agent_skips_more(uint64_t caller);
 /** Is this caller the allocator's own code, or the agent itself? (An allocator's entry point may only jump to another of its
  *  names, which is hooked too: then the caller is the first hook.) Its calls are not the program's. */
 static ALWAYS_INLINE bool agent_skips(uint64_t caller)
 {
-	return caller - agent_ranges.skip_lo < agent_ranges.skip_size || caller - agent_ranges.own_lo < agent_ranges.own_size;
+	return caller - agent_ranges.skip_lo < agent_ranges.skip_size || caller - agent_ranges.own_lo < agent_ranges.own_size ||
+	       (agent_ranges.more_count && agent_skips_more(caller));
 }
 
 /* ---- life (life.c) ---- */
@@ -81,6 +88,7 @@ const char *agent_exe(void);
 extern struct silt_db_run *agent_run;
 extern char agent_env_line[160];  /* "SILT_AGENT=…"; "" when children are not followed or nothing is tracked */
 extern char agent_own_path[1024]; /* the agent object's path as LD_PRELOAD had it */
+extern uint32_t agent_attached;   /* 1: mapped into a running process, unknown to its loader and unwinder */
 extern uint32_t agent_no_syscalls; /* a seccomp filter may be in force: no system calls but memory growth */
 static inline struct silt_db *agent_db(void)
 {
@@ -146,6 +154,9 @@ void module_refresh(void);
 void module_register_all(void);
 /** Names the loader's lookup function; called once at start. */
 void module_setup(void *dl_find_object);
+/** Modules the loader does not tell of: those of programs without that function, and the agent itself where it was mapped by
+ *  an attacher. They stay. The array must, too. */
+void module_give(const struct silt_agent_module *list, uint32_t count);
 
 extern uint64_t agent_rules[AGENT_RULES];
 #define RULE_EXACT (1ull << 47) /* key bit: look the pc up itself, not pc - 1 */
@@ -278,6 +289,8 @@ uint64_t stack_key(uint64_t sum, uint32_t n, uint32_t flags, const struct stack_
 uint32_t stack_intern(uint64_t key, struct walk_list *w, const struct stack_use *use);
 struct silt_db_context *stack_context(uint32_t index);
 bool stack_setup(void);
+/** The context of blocks allocated before the agent came. */
+uint32_t stack_before_attach(void);
 
 /* ---- threads (threads.c) ---- */
 struct agent_thread *thread_find_slow(uint64_t tp);

@@ -3,19 +3,28 @@
 #ifndef SILT_CAPTURE_AGENT_EXTRA_H
 #define SILT_CAPTURE_AGENT_EXTRA_H
 
+#include "capture/agent/attached.h"
 #include "capture/agent/real.h"
 
-/* Declares `real`, the next definition of name. The agent's variant is only used where there is one. */
+/* The next definition of name, kept where an attacher can set it. The agent's variant is only used where there is one. */
+#define EXTRA_DECLARE(name, ret, params)                                            \
+	EXPORT ret name params;                                                     \
+	static ret(*real_##name) params;                                            \
+	ATTACH_HOOK(name, name, real_##name, SILT_HOOK_ALLOC)
+
+/* Declares `real` in a hook. */
 #define EXTRA_REAL(name, ret, params)                                               \
-	static ret(*real) params;                                                   \
+	ret(*real) params;                                                          \
                                                                                     \
-	if (UNLIKELY(!real)) {                                                      \
+	if (UNLIKELY(!real_##name)) {                                               \
 		agent_resolve();                                                    \
-		real = (ret(*) params)agent_next(#name, NULL);                      \
-	}
+		real_##name = (ret(*) params)agent_next(#name, NULL);               \
+	}                                                                           \
+	real = real_##name;
 
 /** Returns a new block of `size` bytes. */
 #define EXTRA_ALLOC(name, params, args, size)                                       \
+	EXTRA_DECLARE(name, void *, params)                                                \
 	EXPORT void *name params                                                    \
 	{                                                                           \
 		EXTRA_REAL(name, void *, params)                                    \
@@ -24,6 +33,7 @@
 
 /** Returns a new string. */
 #define EXTRA_STRING(name, params, args)                                            \
+	EXTRA_DECLARE(name, char *, params)                                                \
 	EXPORT char *name params                                                    \
 	{                                                                           \
 		EXTRA_REAL(name, char *, params)                                    \
@@ -34,6 +44,7 @@
 
 /** Moves or resizes `old`. gone_if: NULL then means it was freed. */
 #define EXTRA_RESIZE(name, params, args, old, size, gone_if)                        \
+	EXTRA_DECLARE(name, void *, params)                                                \
 	EXPORT void *name params                                                    \
 	{                                                                           \
 		EXTRA_REAL(name, void *, params)                                    \
@@ -49,6 +60,7 @@
 
 /** Gives p back. */
 #define EXTRA_FREE(name, params, args)                                              \
+	EXTRA_DECLARE(name, void, params)                                                  \
 	EXPORT void name params                                                     \
 	{                                                                           \
 		EXTRA_REAL(name, void, params)                                      \
@@ -58,6 +70,7 @@
 
 /** As posix_memalign: the block goes into *p, 0 is success. */
 #define EXTRA_POSIX(name)                                                           \
+	EXTRA_DECLARE(name, int, (void **, size_t, size_t))                                \
 	EXPORT int name(void **p, size_t al, size_t n)                              \
 	{                                                                           \
 		EXTRA_REAL(name, int, (void **, size_t, size_t))                    \

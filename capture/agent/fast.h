@@ -126,25 +126,22 @@ struct live_place {
 	uint64_t *group; /* its home */
 };
 
-enum live_found { LIVE_COMMON, LIVE_NOTHING, LIVE_OTHER };
-
-/** Finds the place of an address below 2^47. LIVE_NOTHING: nothing on its page was ever recorded; LIVE_OTHER: its page does not have
- *  groups. Only with LIVE_COMMON *ret is set. */
-static ALWAYS_INLINE enum live_found live_find(uint64_t addr, struct live_place *ret)
+/** Finds the place of an address below 2^47. False: nothing on its page was ever recorded, or it does not have groups. */
+static ALWAYS_INLINE bool live_find(uint64_t addr, struct live_place *ret)
 {
 	uint32_t leaf = ATOMIC_LOAD(&agent_hot.root[addr >> 30]), capacity;
 	uint64_t word;
 
 	if (UNLIKELY(!leaf))
-		return LIVE_NOTHING;
+		return false;
 	ret->page = (uint64_t *)db_at(leaf) + (addr >> 12 & (SILT_DB_LEAF_PAGES - 1));
 	word = ATOMIC_LOAD(ret->page);
 	capacity = SILT_DB_PAGE_CAPACITY(word);
 	if (UNLIKELY((int64_t)word >= 0 || capacity < GROUP)) /* the sign is SILT_DB_PAGE_CHUNK */
-		return word ? LIVE_OTHER : LIVE_NOTHING;
+		return false;
 	ret->word = word;
 	ret->group = live_chunk(word) + group_home((addr & 4095) >> 3, capacity);
-	return LIVE_COMMON;
+	return true;
 }
 
 /** As live_insert, at what live_find(addr) gave. size is below SILT_DB_SIZE_HUGE. */
@@ -163,7 +160,7 @@ static ALWAYS_INLINE void live_insert_at(const struct live_place *at, bool singl
 	live_insert(addr, size, context);
 }
 
-/** Takes the block out in the common way, or finds that there is none near. False: live_remove must be asked. Calls nothing. */
+/** Takes the block out in the common way. False: live_remove must be asked. Calls nothing. */
 static ALWAYS_INLINE bool live_remove_fast(uint64_t addr)
 {
 	uint32_t offset = (addr & 4095) >> 3, match;
@@ -172,14 +169,8 @@ static ALWAYS_INLINE bool live_remove_fast(uint64_t addr)
 
 	if (UNLIKELY(addr >> 47))
 		return false;
-	switch (live_find(addr, &at)) {
-	case LIVE_COMMON:
-		break;
-	case LIVE_NOTHING:
-		return true;
-	case LIVE_OTHER:
+	if (UNLIKELY(!live_find(addr, &at)))
 		return false;
-	}
 	match = group_match(at.group, offset);
 	if (UNLIKELY(!match))
 		return false;
@@ -205,7 +196,7 @@ static ALWAYS_INLINE void record_fast(uint64_t addr, uint64_t size, const uint64
 	uint32_t context;
 
 	if (UNLIKELY(!t || t->busy | agent_hot.attention) || UNLIKELY(addr & 0xffff800000000007ull || size >= SILT_DB_SIZE_HUGE) ||
-	    UNLIKELY(live_find(addr, &at) != LIVE_COMMON)) {
+	    UNLIKELY(!live_find(addr, &at))) {
 		agent_record_slow(addr, size, fp, 0);
 		return;
 	}

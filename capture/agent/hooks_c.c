@@ -21,7 +21,8 @@ void hook_forget_slow(void *p)
 {
 	uint64_t size;
 
-	live_remove((uint64_t)p, &size);
+	if (!live_remove((uint64_t)p, &size))
+		ATOMIC_ADD(&agent_db()->unknown_frees, 1);
 }
 
 static NOINLINE void free_slow(void *p)

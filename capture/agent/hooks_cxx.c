@@ -5,7 +5,8 @@
  *
  * A throwing operator is tried in its nothrow form first, so that the common way never has an exception pass; when that
  * fails the real one is asked, which calls the new-handler and throws through this frame: it has call frame information
- * and nothing to clean up.
+ * and nothing to clean up. Where the agent was attached, nobody knows of that information: there the frame is left first,
+ * and a block that only came to be by way of a new-handler is not seen.
  */
 #include "capture/agent/real.h"
 
@@ -26,6 +27,8 @@
 			return agent_real.name args;                                \
 		if (agent_real.nothrow)                                             \
 			p = agent_real.nothrow nothrow_args;                        \
+		if (UNLIKELY(!p && agent_attached))                                 \
+			return agent_real.name args;                                \
 		if (!p)                                                             \
 			p = agent_real.name args;                                   \
 		return hook_record(p, n, FRAME);                                    \

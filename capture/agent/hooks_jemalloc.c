@@ -8,6 +8,7 @@ EXTRA_FREE(dallocx, (void *p, int flags), (p, flags))
 EXTRA_FREE(sdallocx, (void *p, size_t n, int flags), (p, n, flags))
 
 /* Resizes in place; the result is the real size, at least n when it worked. */
+EXTRA_DECLARE(xallocx, size_t, (void *, size_t, size_t, int))
 EXPORT size_t xallocx(void *p, size_t n, size_t extra, int flags)
 {
 	EXTRA_REAL(xallocx, size_t, (void *, size_t, size_t, int))

@@ -14,7 +14,7 @@
 
 static bool own_caller(const uint64_t *fp)
 {
-	return agent_skips(fp[1]);
+	return agent_skips(fp[1]) || fp[1] - agent_ranges.libc_lo < agent_ranges.libc_size;
 }
 
 static ALWAYS_INLINE void *map(void *p, size_t size, int flags, const uint64_t *fp)

@@ -93,10 +93,13 @@ static bool forget_block(const void *heap, const void *area, void *block, size_t
 	return true;
 }
 
+static bool (*visit)(const void *, bool, bool (*)(const void *, const void *, void *, size_t, void *), void *);
+ATTACH_HOOK(mi_heap_visit_blocks, NULL, visit, SILT_HOOK_LOOKUP)
+
 /* Destroying a heap frees its blocks without a call for each: mimalloc is asked to visit them first. */
+EXTRA_DECLARE(mi_heap_destroy, void, (void *))
 EXPORT void mi_heap_destroy(void *h)
 {
-	static bool (*visit)(const void *, bool, bool (*)(const void *, const void *, void *, size_t, void *), void *);
 	EXTRA_REAL(mi_heap_destroy, void, (void *))
 
 	if (!visit)

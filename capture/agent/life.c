@@ -4,6 +4,7 @@
  * a forked child, which finds agent_hot wiped. Failure of any step means "not tracked", never an error for the program.
  */
 #include "capture/agent/agent.h"
+#include "capture/agent/attached.h"
 #include "capture/agent/real.h"
 
 #include <elf.h>
@@ -20,11 +21,12 @@ struct silt_db_run *agent_run;
 char agent_env_line[160];
 char agent_own_path[1024];
 uint32_t agent_no_syscalls;
+uint32_t agent_attached;
 __attribute__((visibility("hidden"))) void *agent_syscall_real; /* for stub.S */
 
 enum state { STATE_NEW, STATE_STARTING, STATE_ACTIVE, STATE_OFF };
 static uint32_t state;
-static const char *allocator_path;
+static const char *allocator_path, *libc_name = "glibc";
 static bool own_malloc;
 static char exe[sizeof(((struct silt_db *)0)->exe)];
 static char arguments[sizeof(((struct silt_db *)0)->argv)];
@@ -217,7 +219,8 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 	memcpy(db->argv, arguments, arguments_size);
 	db->argv_size = arguments_size;
 	db->own_malloc = own_malloc;
-	str_copy(db->libc, sizeof(db->libc), "glibc");
+	db->attached = agent_attached;
+	str_copy(db->libc, sizeof(db->libc), libc_name);
 	if (allocator_path)
 		str_copy(db->allocator, sizeof(db->allocator), allocator_path);
 	agent_hot.options = agent_run->options;
@@ -238,6 +241,26 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 	return true;
 }
 
+static void run_unmap(void)
+{
+	sys_munmap(agent_run, SILT_DB_RUN_SIZE);
+	agent_run = NULL;
+}
+
+static bool run_map(int fd)
+{
+	long r = sys_mmap(NULL, SILT_DB_RUN_SIZE, 3, 1 /* MAP_SHARED */, fd, 0);
+
+	if (sys_failed(r))
+		return false;
+	agent_run = (void *)r;
+	sys_madvise(agent_run, SILT_DB_RUN_SIZE, 16 /* MADV_DONTDUMP */);
+	if (agent_run->magic == SILT_DB_RUN_MAGIC && agent_run->version == SILT_DB_VERSION)
+		return true;
+	run_unmap();
+	return false;
+}
+
 static bool run_open(int *ret_fd)
 {
 	char path[64];
@@ -245,7 +268,6 @@ static bool run_open(int *ret_fd)
 	uint64_t pid, number, inode, run_id, found = 0;
 	uint64_t parts[2];
 	char *out = path;
-	long r;
 
 	pid = str_number(&p, 10);
 	if (*p++ != ':')
@@ -275,18 +297,11 @@ static bool run_open(int *ret_fd)
 	*ret_fd = (int)sys_open(path, 02 | 02000000 /* O_RDWR | O_CLOEXEC */, 0);
 	if (*ret_fd < 0)
 		return false;
-	if (sys_failed(sys_fstat_inode(*ret_fd, &found)) || found != inode)
-		goto fail;
-	r = sys_mmap(NULL, SILT_DB_RUN_SIZE, 3, 1 /* MAP_SHARED */, *ret_fd, 0);
-	if (sys_failed(r))
-		goto fail;
-	agent_run = (void *)r;
-	sys_madvise(agent_run, SILT_DB_RUN_SIZE, 16 /* MADV_DONTDUMP */);
-	if (agent_run->magic == SILT_DB_RUN_MAGIC && agent_run->version == SILT_DB_VERSION && agent_run->run_id == run_id)
-		return true;
-	sys_munmap(agent_run, SILT_DB_RUN_SIZE);
-	agent_run = NULL;
-fail:
+	if (!sys_failed(sys_fstat_inode(*ret_fd, &found)) && found == inode && run_map(*ret_fd)) {
+		if (agent_run->run_id == run_id)
+			return true;
+		run_unmap();
+	}
 	sys_close(*ret_fd);
 	return false;
 }
@@ -369,6 +384,60 @@ static bool start_first(void)
 	if (agent_run->options.flags & SILT_DB_NO_FOLLOW)
 		agent_env_line[0] = 0;
 	return ok;
+}
+
+bool agent_skips_more(uint64_t caller)
+{
+	for (uint32_t i = 0; i < agent_ranges.more_count; i++)
+		if (caller - agent_ranges.more[i].lo < agent_ranges.more[i].size)
+			return true;
+	return false;
+}
+
+/* What the preloaded agent finds out for itself the attacher has seen from outside. */
+static void learn(const struct silt_agent_attach *a)
+{
+	agent_attached = 1;
+	agent_no_syscalls = a->no_syscalls;
+	agent_real.operators_allocate = a->operators_allocate;
+	agent_real.strdup_allocates = a->strdup_allocates;
+	agent_ranges.ldso_lo = a->ldso_lo;
+	agent_ranges.ldso_size = a->ldso_size;
+	agent_ranges.skip_lo = a->skip_lo;
+	agent_ranges.skip_size = a->skip_size;
+	agent_ranges.libc_lo = a->libc_lo;
+	agent_ranges.libc_size = a->libc_size;
+	agent_ranges.own_lo = (uint64_t)__ehdr_start;
+	agent_ranges.own_size = (uint64_t)(_end - __ehdr_start);
+	memcpy(agent_ranges.more, a->skips, sizeof(agent_ranges.more));
+	agent_ranges.more_count = a->skip_count;
+	allocator_path = a->allocator;
+	libc_name = a->libc;
+	str_copy(exe, sizeof(exe), a->exe);
+	memcpy(arguments, a->argv, sizeof(arguments));
+	arguments_size = a->argv_size;
+	module_setup((void *)a->find_object);
+	module_give(a->modules, a->module_count);
+	agent_real.resolved = 1;
+}
+
+int32_t agent_start_attached(const struct silt_agent_attach *a)
+{
+	uint32_t slot;
+
+	learn(a);
+	walk_setup();
+	if (!run_map(a->db_fd))
+		return SILT_AGENT_E_MAP;
+	if (sys_failed(sys_madvise(&agent_hot, sizeof(agent_hot), MADV_WIPEONFORK)))
+		return SILT_AGENT_E_FORK;
+	slot = claim_slot();
+	if (slot >= SILT_DB_SLOTS || !slot_begin(slot, a->db_fd, false))
+		return SILT_AGENT_E_SLOT;
+	if (!a->single_threaded)
+		thread_many();
+	state = STATE_ACTIVE;
+	return 0;
 }
 
 static uint8_t *parent_window;

@@ -27,12 +27,40 @@ struct link_head {
 };
 
 static int (*find_object)(void *, struct find_object *);
+static const struct silt_agent_module *given;
+static uint32_t given_count;
 static struct agent_module modules[SILT_DB_MODULES];
 static uint32_t module_count;
 
 void module_setup(void *dl_find_object)
 {
 	find_object = (int (*)(void *, struct find_object *))dl_find_object;
+}
+
+void module_give(const struct silt_agent_module *list, uint32_t count)
+{
+	given = list;
+	given_count = count;
+}
+
+static bool find_given(uint64_t pc, struct find_object *ret)
+{
+	for (uint32_t i = 0; i < given_count; i++) {
+		if (pc < given[i].start || pc >= given[i].end)
+			continue;
+		ret->map_start = (void *)given[i].start;
+		ret->map_end = (void *)given[i].end;
+		ret->link_map = &given[i].link;
+		ret->eh_frame = (void *)given[i].eh_frame_hdr;
+		return true;
+	}
+	return false;
+}
+
+/* Which module is at pc, by the loader's word or the attacher's. */
+static bool look_up(uint64_t pc, struct find_object *ret)
+{
+	return (find_object && find_object((void *)pc, ret) == 0) || find_given(pc, ret);
 }
 
 /* Reads a PT_NOTE segment for NT_GNU_BUILD_ID. */
@@ -100,7 +128,7 @@ static bool still_there(const struct agent_module *m)
 {
 	struct find_object f;
 
-	return find_object((void *)m->start, &f) == 0 && (uint64_t)f.map_start == m->start && (uint64_t)f.map_end == m->end &&
+	return look_up(m->start, &f) && (uint64_t)f.map_start == m->start && (uint64_t)f.map_end == m->end &&
 	       f.link_map == m->link_map;
 }
 
@@ -172,7 +200,7 @@ const struct agent_module *module_find(uint64_t pc)
 	const struct agent_module *m = known(pc);
 	struct find_object f;
 
-	if (m || !find_object || find_object((void *)pc, &f) != 0)
+	if (m || !look_up(pc, &f))
 		return m;
 	if (pc < (uint64_t)f.map_start || pc >= (uint64_t)f.map_end || !lock_take())
 		return NULL;

@@ -235,6 +235,14 @@ full:
 	return SILT_DB_CONTEXT_OVERFLOW;
 }
 
+uint32_t stack_before_attach(void)
+{
+	struct stack_use none = { 0, 0, 0 };
+	uint32_t id = context_new(RULE_MUL, 0, SILT_DB_STACK_UNTRACKED, &none);
+
+	return id ? id : SILT_DB_CONTEXT_OVERFLOW;
+}
+
 bool stack_setup(void)
 {
 	struct silt_db *db = agent_db();

@@ -28,7 +28,7 @@ static bool is_vdso(const struct silt_region *r)
 /* Opens the file behind a region. map_files leads to the mapped file whatever became of its name, but needs a capability;
  * the path is taken only when it still is the same inode. Device numbers differ between maps and stat on some overlay
  * file systems, so there the inode alone must do. */
-static int open_region(pid_t pid, const struct silt_region *r)
+int silt_region_open(pid_t pid, const struct silt_region *r)
 {
 	char path[4200];
 	struct stat st;
@@ -91,7 +91,7 @@ static void inspect_memory(pid_t pid, struct silt_target_module *m)
 static void inspect(pid_t pid, const struct silt_region *first, struct silt_target_module *m)
 {
 	struct silt_elf_info info;
-	int fd = is_vdso(first) ? -1 : open_region(pid, first);
+	int fd = is_vdso(first) ? -1 : silt_region_open(pid, first);
 	bool done = false;
 
 	if (fd >= 0) {

@@ -27,6 +27,8 @@ int silt_modules_collect(const struct silt_maps *maps, pid_t pid, struct silt_ta
 			 struct silt_error *err);
 /** True when region r belongs to the same file as module m's first region. */
 bool silt_modules_same_file(const struct silt_region *a, const struct silt_region *b);
+/** Opens the very file that is mapped at r, whatever became of its name. Returns a descriptor or -1. */
+int silt_region_open(pid_t pid, const struct silt_region *r);
 void silt_modules_deinit(struct silt_target_modules *m);
 
 #endif

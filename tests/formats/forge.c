@@ -45,7 +45,7 @@ void forge_chunk(struct forge *f, struct dump_chunk head, const void *payload, s
 		head.raw = (uint32_t)size;
 	head.payload_crc = dump_crc(payload, size);
 	dump_chunk_put(bytes, &head);
-	silt_writer_varint(&f->index, head.section);
+	silt_writer_varint(&f->index, dump_section_to_file(head.section));
 	silt_writer_varint(&f->index, f->file.size - f->last_offset);
 	silt_writer_varint(&f->index, head.stored);
 	silt_writer_varint(&f->index, head.count);

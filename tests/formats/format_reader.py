@@ -159,6 +159,12 @@ def note(b, _):
     return "note", [b.text()], None
 
 
+def type_(b, before):
+    number = (before or 0) + b.varint()
+    module = b.varint()
+    return "type", [number, NONE if module == 0 else module - 1, b.varint(), b.text()], number
+
+
 def stream(b):
     method, length = b.int(1), b.varint()
     if method == 0:
@@ -220,7 +226,8 @@ def blocks(b, n):
     return [f"block {a} {s} {c}" for a, s, c in zip(addresses, sizes, contexts)]
 
 
-TABLES = {1: process, 2: module, 3: frame, 4: stack, 5: thread, 6: context, 7: region, 8: mark, 9: counter, 10: note}
+TABLES = {1: process, 2: module, 3: frame, 4: stack, 5: thread, 6: context, 7: region, 8: mark, 9: counter, 10: note,
+          0x8001: type_}
 
 
 def listing(data):

@@ -112,6 +112,11 @@ static void list_rest(const struct silt_snapshot *s)
 		put_text(s->notes[i]);
 		printf("\n");
 	}
+	for (i = 0; i < s->type_count; i++) {
+		printf("type %" PRIu32 " %" PRIu32 " %" PRIu64, s->types[i].context, s->types[i].module, s->types[i].offset);
+		put_text(s->types[i].name);
+		printf("\n");
+	}
 	for (n = 0; n < s->blocks.count; n++)
 		printf("block %" PRIu64 " %" PRIu64 " %" PRIu32 "\n", s->blocks.addr[n], s->blocks.size[n],
 		       s->blocks.context[n]);

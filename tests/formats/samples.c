@@ -205,6 +205,16 @@ static void fill_lists(struct silt_snapshot *s, uint64_t *x, const struct sample
 		assert_int_equal(silt_snapshot_counter(s, text(s, x, false), wild(x), NULL), 0);
 		assert_int_equal(silt_snapshot_note(s, NULL, "note %u of %u", i, shape->notes), 0);
 	}
+	/* Every third context has a type, the last one among them. */
+	s->types = silt_snapshot_array(s, shape->contexts / 3 + 1, sizeof(*s->types));
+	for (i = 2; i < shape->contexts; i += 3) {
+		struct silt_type *t = &s->types[s->type_count++];
+
+		t->context = i;
+		t->module = i % 2 && shape->modules ? (uint32_t)(sample_random(x) % shape->modules) : SILT_NONE;
+		t->offset = wild(x);
+		t->name = text(s, x, true);
+	}
 }
 
 static uint64_t block_size(uint64_t *x, int heap, uint32_t context)
@@ -395,6 +405,13 @@ static void same_lists(const struct silt_snapshot *a, const struct silt_snapshot
 	assert_int_equal(a->note_count, b->note_count);
 	for (i = 0; i < a->note_count; i++)
 		same_text(a->notes[i], b->notes[i]);
+	assert_int_equal(a->type_count, b->type_count);
+	for (i = 0; i < a->type_count; i++) {
+		assert_int_equal(a->types[i].context, b->types[i].context);
+		assert_int_equal(a->types[i].module, b->types[i].module);
+		assert_true(a->types[i].offset == b->types[i].offset);
+		same_text(a->types[i].name, b->types[i].name);
+	}
 }
 
 void sample_assert_equal(const struct silt_snapshot *a, const struct silt_snapshot *b, bool blocks)

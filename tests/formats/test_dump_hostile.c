@@ -234,7 +234,7 @@ static void later_versions(void **state)
 	(void)state;
 	silt_writer_u32(&w, 77);
 	forge_begin(&f);
-	forge_section(&f, 0x8001, 0, 1, &w); /* optional: skipped */
+	forge_section(&f, 0x8fff, 0, 1, &w); /* optional: skipped */
 	forge_frames(&f, 1);
 	expect_accepted(&f);
 	forge_begin(&f);

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* The whole of `silt attach PID` and `silt detach PID`: what stands in the way is looked at, cleared or refused. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "capture/attach_process.h"
+#include "capture/before.h"
+#include "capture/find_db.h"
+#include "capture/program.h"
+
+/* What is there already: 0 when the way is free. */
+static int clear_way(pid_t pid, struct silt_error *err)
+{
+	enum silt_attach_state state;
+	struct silt_target_db db;
+	int rc = silt_attach_look(pid, &state, err);
+	bool tracked = !rc && !silt_target_db_find(pid, &db, NULL);
+
+	if (rc)
+		return rc;
+	if (state == SILT_ATTACH_WHOLE && tracked)
+		return silt_error_set(err, SILT_E_INVAL, "silt is attached to process %d already", pid);
+	if (state == SILT_ATTACH_NONE && tracked)
+		return silt_error_set(err, SILT_E_INVAL, "process %d is tracked already, by `silt run`", pid);
+	/* A child forked by an attached process, or what a killed silt left. */
+	return state == SILT_ATTACH_NONE ? 0 : silt_detach(pid, NULL, err);
+}
+
+static int attach(struct silt_attach *a, struct silt_before *before, const struct silt_db_options *options, struct silt_run **ret,
+		  struct silt_attach_report *report, struct silt_error *err)
+{
+	struct silt_run *run = NULL;
+	struct silt_attach_walk walk = silt_before_walk(before);
+	char agent[4096];
+	int fd, rc;
+
+	rc = silt_agent_find(silt_attach_variant(a), agent, sizeof(agent), err);
+	if (!rc)
+		rc = silt_attach_prepare(a, agent, err);
+	if (!rc)
+		rc = silt_attach_map(a, &fd, err);
+	if (!rc)
+		rc = silt_run_adopt(fd, options, &run, err);
+	if (!rc)
+		rc = silt_attach_start(a, err);
+	if (!rc) {
+		before->db_fd = silt_run_fd(run);
+		rc = silt_attach_hook(a, &walk, report, err);
+		silt_before_note(before, report->before_note, sizeof(report->before_note));
+		silt_before_close(before);
+	}
+	if (rc)
+		silt_run_destroy(run);
+	else
+		*ret = run;
+	return rc;
+}
+
+int silt_attach_process(pid_t pid, const struct silt_db_options *options, struct silt_run **ret,
+			struct silt_attach_report *report, struct silt_error *err)
+{
+	struct silt_attach *a = NULL;
+	struct silt_before before;
+	int rc;
+
+	memset(report, 0, sizeof(*report));
+	rc = clear_way(pid, err);
+	if (!rc)
+		rc = silt_attach_open(pid, &a, err);
+	if (!rc) {
+		silt_before_open(&before, pid);
+		rc = attach(a, &before, options, ret, report, err);
+		silt_before_close(&before);
+	}
+	silt_attach_close(a);
+	if (rc && a)
+		silt_detach(pid, NULL, NULL); /* what was mapped so far; nothing when nothing was */
+	return rc;
+}
+
+#define HOLDER_MS 3000 /* it may be writing a dump */
+
+/* The process that holds the database has it open under the number that the run page says. */
+static int open_holder(const struct silt_db_run *page)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%u/fd/%d", page->launcher_pid, page->launcher_fd);
+	if (stat(path, &st) || st.st_ino != page->inode)
+		return -1;
+	return (int)syscall(SYS_pidfd_open, page->launcher_pid, 0);
+}
+
+/* Tells the holder that this is over, and waits for it to go. */
+static void tell_holder(struct silt_db_run *page)
+{
+	int holder = open_holder(page);
+	struct pollfd p = { .fd = holder, .events = POLLIN };
+
+	__atomic_store_n(&page->slots[0].state, SILT_SLOT_DONE, __ATOMIC_RELEASE);
+	if (holder < 0 || page->launcher_pid == (uint32_t)getpid())
+		return;
+	syscall(SYS_pidfd_send_signal, holder, SIGHUP, NULL, 0); /* look now */
+	poll(&p, 1, HOLDER_MS);
+	close(holder);
+}
+
+int silt_detach_process(pid_t pid, uint64_t *ret_stop_ns, struct silt_error *err)
+{
+	struct silt_db_run *page = MAP_FAILED;
+	enum silt_attach_state state;
+	struct silt_target_db db;
+	int fd = -1, rc = silt_attach_look(pid, &state, err);
+	bool tracked = !rc && !silt_target_db_find(pid, &db, NULL);
+
+	if (rc)
+		return rc;
+	if (state == SILT_ATTACH_NONE && tracked)
+		return silt_error_set(err, SILT_E_INVAL, "process %d was started by `silt run`: it can only be tracked to its end", pid);
+	/* A forked child's database is its parent's: not to be touched. */
+	if (tracked && !silt_target_db_open(pid, &db, &fd, NULL))
+		page = mmap(NULL, SILT_DB_RUN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (fd >= 0)
+		close(fd);
+	rc = silt_detach(pid, ret_stop_ns, err);
+	if (page == MAP_FAILED)
+		return rc;
+	if (!rc && page->magic == SILT_DB_RUN_MAGIC)
+		tell_holder(page);
+	munmap(page, SILT_DB_RUN_SIZE);
+	return rc;
+}

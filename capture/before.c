@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/* Walking the heap at the moment of attaching. The blocks go into a part of the database's file that no process uses, where the
+ * agent reads them. */
+#include "capture/before.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "capture/agent/attach.h"
+#include "capture/agent/trace_db.h"
+#include "capture/untracked.h"
+
+/* The second slot's part of the file: an attached process has the first, and its children none. */
+#define BLOCKS_AT (SILT_DB_SLOT_OFFSET + SILT_DB_SLOT_SIZE)
+#define ROOM_MIN (1ull << 16) /* blocks */
+#define ROOM_MAX (SILT_DB_SLOT_SIZE / sizeof(struct silt_agent_block))
+
+void silt_before_open(struct silt_before *b, pid_t pid)
+{
+	struct silt_heap_target target = { .maps = &b->maps, .modules = &b->modules, .pid = pid };
+
+	memset(b, 0, sizeof(*b));
+	b->pid = pid;
+	b->db_fd = -1;
+	silt_heap_process_init(&b->process, pid);
+	target.reader = silt_heap_process_reader(&b->process);
+	if (silt_maps_read(pid, &b->maps, NULL) || silt_modules_collect(&b->maps, pid, &b->modules, NULL) ||
+	    silt_heap_open(&target, &b->heap, NULL))
+		b->heap = NULL;
+}
+
+void silt_before_close(struct silt_before *b)
+{
+	if (b->blocks)
+		munmap(b->blocks, b->room * sizeof(*b->blocks));
+	if (b->db_fd >= 0 && b->room)
+		fallocate(b->db_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)BLOCKS_AT,
+			  (off_t)(b->room * sizeof(*b->blocks)));
+	silt_heap_destroy(b->heap);
+	silt_heap_process_deinit(&b->process);
+	silt_modules_deinit(&b->modules);
+	silt_maps_deinit(&b->maps);
+	silt_maps_deinit(&b->at_stop);
+	memset(b, 0, sizeof(*b));
+	b->db_fd = -1;
+}
+
+static bool busy(void *data, const struct silt_stop *stop)
+{
+	struct silt_before *b = data;
+	struct silt_heap_thread *threads = b->heap ? silt_untracked_threads(stop) : NULL;
+	bool is = threads && silt_heap_busy(b->heap, threads, stop->count);
+
+	free(threads);
+	return is;
+}
+
+static bool make_room(struct silt_before *b, uint64_t need)
+{
+	uint64_t room = b->room ? b->room : ROOM_MIN;
+	void *p;
+
+	while (room < need)
+		room *= 2;
+	if (room == b->room)
+		return true;
+	if (room > ROOM_MAX)
+		return false;
+	if (b->blocks)
+		p = mremap(b->blocks, b->room * sizeof(*b->blocks), room * sizeof(*b->blocks), MREMAP_MAYMOVE);
+	else
+		p = mmap(NULL, room * sizeof(*b->blocks), PROT_READ | PROT_WRITE, MAP_SHARED, b->db_fd, (off_t)BLOCKS_AT);
+	if (p == MAP_FAILED)
+		return false;
+	b->blocks = p;
+	b->room = room;
+	return true;
+}
+
+static int take_blocks(void *data, const struct silt_heap_block *blocks, size_t count)
+{
+	struct silt_before *b = data;
+
+	if (!make_room(b, b->count + count))
+		return SILT_E_NOMEM;
+	for (size_t i = 0; i < count; i++)
+		b->blocks[b->count + i] = (struct silt_agent_block){ blocks[i].addr, blocks[i].size };
+	b->count += count;
+	return 0;
+}
+
+static int walk(void *data, const struct silt_stop *stop, uint64_t *ret_offset, uint64_t *ret_count, struct silt_error *err)
+{
+	struct silt_before *b = data;
+	struct silt_heap_thread *threads;
+	int rc;
+
+	*ret_offset = BLOCKS_AT;
+	*ret_count = 0;
+	if (!b->heap || !silt_heap_walkable(b->heap))
+		return SILT_E_UNSUPPORTED;
+	threads = silt_untracked_threads(stop);
+	rc = silt_maps_read(b->pid, &b->at_stop, err);
+	if (!rc)
+		rc = silt_heap_walk(b->heap, &b->at_stop, threads, threads ? stop->count : 0, take_blocks, b, err);
+	free(threads);
+	*ret_count = b->count;
+	return rc;
+}
+
+struct silt_attach_walk silt_before_walk(struct silt_before *b)
+{
+	return (struct silt_attach_walk){ b, busy, walk };
+}
+
+void silt_before_note(const struct silt_before *b, char *buf, size_t size)
+{
+	buf[0] = '\0';
+	if (b->heap && !silt_heap_walkable(b->heap))
+		snprintf(buf, size, "the heap of %.100s cannot be walked", silt_heap_allocator(b->heap));
+	else if (b->heap && silt_heap_problem_count(b->heap))
+		snprintf(buf, size, "%s", silt_heap_problem(b->heap, 0));
+}

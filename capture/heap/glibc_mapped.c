@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What glibc keeps no list of: blocks with a mapping of their own, and the pieces of a main arena that could not grow by brk.
+ *
+ * Both begin at a page's start with a chunk header that says so; malloc_par counts them, so it is known when all are found.
+ */
+#include "capture/heap/glibc.h"
+#include "capture/heap/pages.h"
+
+/* ---- blocks with a mapping of their own ---- */
+
+struct mapped_search {
+	struct silt_heap *h;
+	struct silt_glibc *g;
+	struct silt_heap_pages pages;
+	uint64_t header;      /* bytes that are not part of the size field: 0, since 2.43 16 */
+	uint64_t want, bytes; /* what malloc_par says; UINT64_MAX: not known */
+	uint64_t found, found_bytes;
+	silt_addr part_start, part_end;
+};
+
+/* sysmalloc_mmap: the chunk at the mapping's start with size = length | IS_MMAPPED. memalign moves the chunk into the
+ * mapping and notes in prev_size how far. Since 2.43 the size leaves the header out. */
+static bool is_mapped(const struct mapped_search *s, silt_addr chunk, uint64_t prev_size, uint64_t word, silt_addr part_start,
+		      silt_addr part_end, silt_addr *ret_end)
+{
+	uint64_t size = word & ~15ull, total;
+
+	if ((word & 15) != SILT_GLIBC_IS_MMAPPED || size < SILT_GLIBC_CHUNK_MIN || prev_size % 16 ||
+	    __builtin_add_overflow(prev_size, size, &total) || __builtin_add_overflow(total, s->header, &total) ||
+	    total % SILT_HEAP_PAGE || prev_size > chunk || (chunk - prev_size) % SILT_HEAP_PAGE ||
+	    chunk - prev_size < part_start || total > part_end - (chunk - prev_size) || total > s->bytes)
+		return false;
+	*ret_end = chunk - prev_size + total;
+	return true;
+}
+
+static bool complete(const struct mapped_search *s)
+{
+	return s->found >= s->want;
+}
+
+static void add_mapped(struct mapped_search *s, silt_addr chunk, uint64_t prev_size, uint64_t word)
+{
+	/* musable: the last chunk has no neighbour to lend it eight bytes; since 2.43 the size field has that built in. */
+	struct silt_heap_single b = { .addr = chunk + 16,
+				      .size = (word & ~15ull) - (s->header ? 8 : 16),
+				      .heap = s->g->mapped_info };
+	uint64_t total = prev_size + (word & ~15ull) + s->header;
+
+	if (!silt_vec_push(&s->h->singles, b))
+		s->h->no_memory = true;
+	s->h->infos.items[s->g->mapped_info].size += total;
+	s->h->infos.items[s->g->mapped_info].own_bytes += total - b.size;
+	s->found++;
+	s->found_bytes += total;
+}
+
+/* Where in a page a chunk may begin: at its start, or 16 bytes before a multiple of an alignment. */
+static const uint16_t places[] = { 0, 0x30, 0x70, 0xf0, 0x1f0, 0x3f0, 0x7f0, 0xff0 };
+
+static bool look_at_page(void *data, silt_addr addr, const uint8_t *bytes, silt_addr *ret_skip)
+{
+	struct mapped_search *s = data;
+
+	for (size_t i = 0; i < SILT_ARRAY_LEN(places); i++) {
+		uint64_t prev_size = silt_heap_u64(bytes + places[i]), word = silt_heap_u64(bytes + places[i] + 8);
+
+		if (is_mapped(s, addr + places[i], prev_size, word, s->part_start, s->part_end, ret_skip)) {
+			add_mapped(s, addr + places[i], prev_size, word);
+			break;
+		}
+	}
+	return !complete(s);
+}
+
+/* Most have a mapping to themselves, or stand one behind the other in one: that is cheap to see. */
+static bool look_at_start(void *data, silt_addr start, silt_addr end)
+{
+	struct mapped_search *s = data;
+	uint8_t head[SILT_HEAP_PAGE];
+	silt_addr next = 0;
+
+	s->part_start = start;
+	s->part_end = end;
+	while (start < end && silt_heap_memory_read(&s->h->mem, start, head, sizeof(head))) {
+		next = 0;
+		if (!look_at_page(s, start, head, &next) || next <= start)
+			break;
+		start = next;
+	}
+	return !complete(s);
+}
+
+static bool look_at_part(void *data, silt_addr start, silt_addr end)
+{
+	struct mapped_search *s = data;
+
+	s->part_start = start;
+	s->part_end = end;
+	return silt_heap_pages_look(&s->pages, start, end, look_at_page, s);
+}
+
+static void forget_found(struct mapped_search *s, size_t singles)
+{
+	struct silt_heap_info *info = &s->h->infos.items[s->g->mapped_info];
+
+	s->h->singles.count = singles;
+	info->size = info->own_bytes = 0;
+	s->found = s->found_bytes = 0;
+}
+
+static void search_mapped(struct mapped_search *s)
+{
+	size_t before = s->h->singles.count;
+
+	silt_heap_each_unclaimed(s->h, look_at_start, s);
+	if (complete(s))
+		return;
+	forget_found(s, before);
+	silt_heap_pages_init(&s->pages, s->h);
+	silt_heap_each_unclaimed(s->h, look_at_part, s);
+	silt_heap_pages_deinit(&s->pages);
+}
+
+void silt_glibc_plan_mapped(struct silt_heap *h, struct silt_glibc *g)
+{
+	struct mapped_search s = { .h = h, .g = g, .want = UINT64_MAX, .bytes = UINT64_MAX };
+	uint32_t n = 0;
+
+	s.header = g->version ? (g->version >= 43 ? 16 : 0) : g->layout->fastbins ? 0 : 16;
+	if (g->par) {
+		if (!silt_heap_memory_u32(&h->mem, g->par + g->par_layout->n_mmaps, &n) || !n)
+			return;
+		s.want = n;
+		silt_heap_memory_u64(&h->mem, g->par + g->par_layout->mmapped_mem, &s.bytes);
+	}
+	g->mapped_info = silt_heap_info_add(h, SILT_HEAP_MAPPED, 0);
+	if (g->mapped_info == SILT_NONE)
+		return;
+	search_mapped(&s);
+	if (!g->par)
+		silt_heap_problem_add(h,
+				      "malloc's counters were not found: blocks with a mapping of their own were looked for, "
+				      "but nothing tells whether all were found (%llu were)",
+				      (unsigned long long)s.found);
+	else if (s.found != s.want || s.found_bytes != s.bytes)
+		silt_heap_problem_add(h,
+				      "of %llu blocks with a mapping of their own (%llu bytes), %llu (%llu bytes) were found",
+				      (unsigned long long)s.want, (unsigned long long)s.bytes, (unsigned long long)s.found,
+				      (unsigned long long)s.found_bytes);
+}
+
+/* ---- pieces of the main arena ---- */
+
+struct piece_search {
+	struct silt_heap *h;
+	struct silt_glibc_arena *arena;
+	struct silt_heap_pages pages;
+	struct silt_heap_window window;
+	silt_addr part_end;
+	uint64_t want; /* bytes still missing */
+};
+
+/* Where the chain that begins at p ends, at a pair of fence posts or behind the top chunk. 0: it does not hold. */
+static silt_addr chain_end(struct piece_search *s, silt_addr p, silt_addr end)
+{
+	silt_addr top = s->arena->top;
+
+	while (p < end && end - p >= 16) {
+		const uint8_t *head = silt_heap_window_at(&s->window, p, 16, end);
+		uint64_t word = head ? silt_heap_u64(head + 8) : 0, size = word & ~15ull;
+
+		if (!head || word & (8 | SILT_GLIBC_IS_MMAPPED | SILT_GLIBC_NON_MAIN) || size > end - p)
+			return 0;
+		if (p == top)
+			return p + size;
+		if (size == 16) {
+			head = silt_heap_window_at(&s->window, p + 16, 16, end);
+			return head && (silt_heap_u64(head + 8) & ~1ull) == 16 ? p + 32 : 0;
+		}
+		if (size < SILT_GLIBC_CHUNK_MIN)
+			return 0;
+		p += size;
+	}
+	return 0;
+}
+
+static bool take_piece(struct piece_search *s, silt_addr start, silt_addr *ret_end)
+{
+	silt_addr end;
+
+	if (!silt_glibc_chain(s->h, start, s->part_end, s->arena->top, true, 8))
+		return false;
+	end = chain_end(s, start, s->part_end);
+	if (!end)
+		return false;
+	silt_glibc_add_scattered(s->h, s->arena, start, end);
+	s->want -= end - start < s->want ? end - start : s->want;
+	*ret_end = end;
+	return true;
+}
+
+static bool look_for_piece(void *data, silt_addr addr, const uint8_t *bytes, silt_addr *ret_skip)
+{
+	struct piece_search *s = data;
+
+	if ((silt_heap_u64(bytes + 8) & 15) == SILT_GLIBC_PREV_INUSE && take_piece(s, addr, ret_skip))
+		*ret_skip = (*ret_skip + SILT_HEAP_PAGE - 1) & ~(uint64_t)(SILT_HEAP_PAGE - 1);
+	return s->want > 0;
+}
+
+struct part {
+	silt_addr start, end;
+};
+
+struct part_list {
+	SILT_VEC(struct part) parts;
+};
+
+static bool note_part(void *data, silt_addr start, silt_addr end)
+{
+	struct part_list *l = data;
+
+	return silt_vec_push(&l->parts, ((struct part){ start, end }));
+}
+
+void silt_glibc_plan_scattered(struct silt_heap *h, struct silt_glibc *g, struct silt_glibc_arena *a, silt_addr base)
+{
+	struct piece_search s = { .h = h, .arena = a, .want = a->system_mem };
+	const struct silt_region *r = base ? silt_heap_region(h, base) : NULL;
+	struct part_list list = { 0 };
+	silt_addr end = 0;
+
+	(void)g;
+	if (!silt_heap_window_init(&s.window, &h->mem)) {
+		h->no_memory = true;
+		return;
+	}
+	silt_heap_extents_sort(h);
+	if (!silt_heap_each_unclaimed(h, note_part, &list))
+		h->no_memory = true;
+	if (r) {
+		s.part_end = r->end;
+		take_piece(&s, base, &end);
+	}
+	silt_heap_pages_init(&s.pages, h);
+	for (size_t i = 0; i < list.parts.count && s.want; i++) {
+		struct part *p = &list.parts.items[i];
+
+		/* The piece at base does not begin at a page's start, and is known already. */
+		if (r && a->extent_count && base >= p->start && base < p->end)
+			p->start = (end + SILT_HEAP_PAGE - 1) & ~(uint64_t)(SILT_HEAP_PAGE - 1);
+		s.part_end = p->end;
+		silt_heap_pages_look(&s.pages, p->start, p->end, look_for_piece, &s);
+	}
+	silt_heap_pages_deinit(&s.pages);
+	silt_heap_window_deinit(&s.window);
+	silt_vec_free(&list.parts);
+	/* Alignment at the pieces' ends is nobody's. */
+	if (s.want >= SILT_HEAP_PAGE)
+		silt_heap_problem_add(h, "%llu bytes of the main arena lie scattered and were not found",
+				      (unsigned long long)s.want);
+}
