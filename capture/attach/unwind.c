@@ -86,7 +86,6 @@ static bool find_row(struct silt_unwind *u, silt_addr pc, struct cfi_row *ret)
 		cm.lo = (uint64_t)(uintptr_t)l->bytes;
 		cm.hi = cm.lo + l->size;
 		cm.eh_frame_hdr = l->bytes + (m->eh_frame_hdr - l->first);
-		cm.eh_frame_hdr_size = 0;
 		return cfi_find_row(&cm, cm.lo + (pc - l->first), ret);
 	}
 	return false;
