@@ -29,7 +29,7 @@ static void separate(struct silt_json *j)
 	if (j->has_items[j->depth - 1])
 		put(j->out, ",", 1);
 	j->has_items[j->depth - 1] = true;
-	if (j->depth == 1 || (j->depth == 2 && j->in_array[1]))
+	if (!j->one_line && (j->depth == 1 || (j->depth == 2 && j->in_array[1])))
 		put(j->out, "\n  ", 1 + j->depth);
 }
 

@@ -17,6 +17,7 @@ struct silt_json {
 	bool in_array[SILT_JSON_DEPTH];
 	bool has_items[SILT_JSON_DEPTH];
 	bool after_key;
+	bool one_line; /* set after init: no line breaks inside, for streams of objects */
 };
 
 void silt_json_init(struct silt_json *j, FILE *out);

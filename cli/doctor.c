@@ -17,6 +17,7 @@
 #include "capture/target/modules.h"
 #include "capture/target/process.h"
 #include "cli/commands.h"
+#include "cli/doctor_symbols.h"
 
 static const char usage[] =
 	"usage: silt doctor [PID]\n"
@@ -174,18 +175,6 @@ static void show_agents(void)
 	}
 }
 
-static void show_debug_dirs(void)
-{
-	static const char *const dirs[] = { "/usr/lib/debug", "/usr/lib/debug/.build-id", "/usr/lib/debug/.dwz" };
-	const char *urls = getenv("DEBUGINFOD_URLS");
-
-	puts("debug files are looked for in");
-	for (size_t i = 0; i < SILT_ARRAY_LEN(dirs); i++)
-		line(dirs[i], access(dirs[i], R_OK | X_OK) ? "absent (install -dbg or -dbgsym packages to fill it)" :
-							     "there");
-	line("DEBUGINFOD_URLS", urls && *urls ? urls : "not set");
-}
-
 static void show_limits(void)
 {
 	puts("limits");
@@ -321,7 +310,7 @@ int silt_cmd_doctor(int argc, char **argv)
 	show_kernel();
 	show_libraries();
 	show_agents();
-	show_debug_dirs();
+	silt_doctor_symbols();
 	show_limits();
 	return pid ? show_process((pid_t)pid) : SILT_EXIT_OK;
 }

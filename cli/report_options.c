@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/values.h"
 #include "formats/dump.h"
 
 enum { SHOW = SILT_COMMAND_SHOW, DIFF = SILT_COMMAND_DIFF, BOTH = SHOW | DIFF }; /* short, for the tables */
@@ -18,8 +19,8 @@ enum { SHOW = SILT_COMMAND_SHOW, DIFF = SILT_COMMAND_DIFF, BOTH = SHOW | DIFF };
 struct parser {
 	struct silt_report_cli *cli;
 	enum silt_report_command command;
-	size_t debug_dir_count;
 	const char *color; /* "auto", "always" or "never" */
+	struct silt_error err; /* why a setting makes no sense; empty: the value says it all */
 };
 
 struct option_row {
@@ -32,55 +33,6 @@ struct option_row {
 
 /* ---- values ---- */
 
-static bool parse_u64(const char *text, uint64_t *ret, const char **ret_rest)
-{
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return false;
-	errno = 0;
-	*ret = strtoull(text, &end, 10);
-	*ret_rest = end;
-	return errno == 0;
-}
-
-/* "4096", "64K", "1M", "2GiB" */
-static bool parse_size(const char *text, uint64_t *ret)
-{
-	static const char UNITS[] = "KMGT";
-	const char *unit;
-	uint64_t value;
-
-	if (!parse_u64(text, &value, &text))
-		return false;
-	if (*text) {
-		unit = strchr(UNITS, *text >= 'a' && *text <= 'z' ? *text - 'a' + 'A' : *text);
-		if (!unit || __builtin_mul_overflow(value, 1ull << (10 * (unit - UNITS + 1)), &value))
-			return false;
-		text++;
-		if (strcmp(text, "iB") != 0 && strcmp(text, "B") != 0 && *text)
-			return false;
-	}
-	*ret = value;
-	return true;
-}
-
-static bool parse_count(const char *text, uint64_t *ret)
-{
-	return parse_u64(text, ret, &text) && !*text;
-}
-
-/* The number of a word in a list. */
-static bool parse_word(const char *text, const char *const *words, size_t count, int *ret)
-{
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(text, words[i]) == 0) {
-			*ret = (int)i;
-			return true;
-		}
-	return false;
-}
-
 static bool set_json(struct parser *p, const char *value)
 {
 	(void)value;
@@ -91,7 +43,7 @@ static bool set_top(struct parser *p, const char *value)
 {
 	uint64_t top;
 
-	if (!parse_count(value, &top) || top > INT64_MAX)
+	if (!silt_value_count(value, &top) || top > INT64_MAX)
 		return false;
 	p->cli->report.top = (int64_t)top;
 	return true;
@@ -102,7 +54,7 @@ static bool set_sort(struct parser *p, const char *value)
 	static const char *const WORDS[] = {"bytes", "count", "allocated-bytes", "allocated-count"};
 	int sort;
 
-	if (!parse_word(value, WORDS, SILT_ARRAY_LEN(WORDS), &sort))
+	if (!silt_value_word(value, WORDS, SILT_ARRAY_LEN(WORDS), &sort))
 		return false;
 	p->cli->report.sort = (enum silt_sort)sort;
 	return true;
@@ -113,7 +65,7 @@ static bool set_by(struct parser *p, const char *value)
 	static const char *const WORDS[] = {"stack", "function", "file", "module", "size", "thread", "type"};
 	int by;
 
-	if (!parse_word(value, WORDS, SILT_ARRAY_LEN(WORDS), &by))
+	if (!silt_value_word(value, WORDS, SILT_ARRAY_LEN(WORDS), &by))
 		return false;
 	p->cli->report.by = (enum silt_by)by;
 	return true;
@@ -133,12 +85,12 @@ static bool set_ignore(struct parser *p, const char *value)
 
 static bool set_min_bytes(struct parser *p, const char *value)
 {
-	return parse_size(value, &p->cli->report.min_bytes);
+	return silt_value_size(value, &p->cli->report.min_bytes);
 }
 
 static bool set_min_count(struct parser *p, const char *value)
 {
-	return parse_count(value, &p->cli->report.min_count);
+	return silt_value_count(value, &p->cli->report.min_count);
 }
 
 static bool set_new(struct parser *p, const char *value)
@@ -153,34 +105,35 @@ static bool set_all_frames(struct parser *p, const char *value)
 	return p->cli->report.all_frames = true;
 }
 
-/* There are never more directories than arguments, and the array was made for that many. */
+static bool set_symbols(struct parser *p, const char *option, const char *key, const char *value)
+{
+	return silt_settings_set(p->cli->settings, option, key, value, &p->err) == SILT_OK;
+}
+
 static bool set_debug_dir(struct parser *p, const char *value)
 {
-	p->cli->debug_dirs[p->debug_dir_count++] = value;
-	return *value != '\0';
+	return set_symbols(p, "--debug-dir", "debug-dir", value);
+}
+
+static bool set_symbol_path(struct parser *p, const char *value)
+{
+	return set_symbols(p, "--symbol-path", "symbol-path", value);
 }
 
 static bool set_sysroot(struct parser *p, const char *value)
 {
-	p->cli->report.symbols.sysroot = value;
-	return true;
+	return set_symbols(p, "--sysroot", "sysroot", value);
 }
 
 static bool set_no_inlines(struct parser *p, const char *value)
 {
 	(void)value;
-	return p->cli->report.symbols.no_inlines = true;
+	return set_symbols(p, "--no-inlines", "inlines", "no");
 }
 
 static bool set_demangle(struct parser *p, const char *value)
 {
-	static const char *const WORDS[] = {"full", "short", "off"};
-	int how;
-
-	if (!parse_word(value, WORDS, SILT_ARRAY_LEN(WORDS), &how))
-		return false;
-	p->cli->report.symbols.demangle = (enum silt_demangle)how;
-	return true;
+	return set_symbols(p, "--demangle", "demangle", value);
 }
 
 static bool set_color(struct parser *p, const char *value)
@@ -189,7 +142,7 @@ static bool set_color(struct parser *p, const char *value)
 	int when;
 
 	p->color = value;
-	return parse_word(value, WORDS, SILT_ARRAY_LEN(WORDS), &when);
+	return silt_value_word(value, WORDS, SILT_ARRAY_LEN(WORDS), &when);
 }
 
 static bool set_salvage(struct parser *p, const char *value)
@@ -214,9 +167,10 @@ static const struct option_row OPTIONS[] = {
 	 "only blocks allocated after BEFORE was captured and live in AFTER (one run)"},
 	{"all-frames", NULL, BOTH, set_all_frames, "show the frames of the allocator, too"},
 	{"debug-dir", "DIR", BOTH, set_debug_dir, "look for debug files here first; may be repeated"},
+	{"symbol-path", "PATH", BOTH, set_symbol_path, "as SILT_SYMBOL_PATH: directories, a cache and servers"},
 	{"sysroot", "DIR", BOTH, set_sysroot, "put DIR in front of the paths of modules"},
 	{"no-inlines", NULL, BOTH, set_no_inlines, "leave inlined functions out"},
-	{"demangle", "HOW", BOTH, set_demangle, "C++ and Rust names: full, short (no arguments) or off"},
+	{"demangle", "HOW", BOTH, set_demangle, "C++, Rust and D names: full, short (no arguments) or off"},
 	{"color", "WHEN", BOTH, set_color, "auto, always or never (default: auto)"},
 	{"salvage", NULL, BOTH, set_salvage, "take what is intact from a damaged dump"},
 };
@@ -296,8 +250,9 @@ static enum silt_parsed parse_option(struct parser *p, int argc, char **argv, in
 			return wrong(p, "--%s needs %s", o->name, o->arg);
 		value = argv[++*at];
 	}
+	p->err.msg[0] = '\0';
 	if (!o->set(p, value))
-		return wrong(p, "'%s' is no %s for --%s", value, o->arg, o->name);
+		return p->err.msg[0] ? wrong(p, "%s", p->err.msg) : wrong(p, "'%s' is no %s for --%s", value, o->arg, o->name);
 	return SILT_PARSED_RUN;
 }
 
@@ -315,8 +270,6 @@ static enum silt_parsed parse_arguments(struct parser *p, int argc, char **argv,
 			p->cli->operands[p->cli->operand_count++] = a;
 		} else if (strcmp(a, "--") == 0) {
 			only_operands = true;
-		} else if (strcmp(a, "-h") == 0 || strcmp(a, "--help") == 0) {
-			return SILT_PARSED_HELP;
 		} else if (a[1] == '-') {
 			parsed = parse_option(p, argc, argv, &i);
 		} else {
@@ -324,6 +277,14 @@ static enum silt_parsed parse_arguments(struct parser *p, int argc, char **argv,
 		}
 	}
 	return parsed;
+}
+
+static bool asks_for_help(int argc, char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0)
+			return true;
+	return false;
 }
 
 static bool wants_color(const struct parser *p)
@@ -354,18 +315,17 @@ enum silt_parsed silt_report_options_parse(int argc, char **argv, enum silt_repo
 
 	memset(ret, 0, sizeof(*ret));
 	ret->report.top = -1;
-	ret->debug_dirs = calloc((size_t)argc + 1, sizeof(*ret->debug_dirs));
-	if (!ret->debug_dirs)
-		return wrong(&p, "not enough memory");
-	parsed = parse_arguments(&p, argc, argv, operands);
-	if (parsed == SILT_PARSED_HELP) {
+	if (asks_for_help(argc, argv)) { /* which helps with broken settings, too */
 		silt_report_options_help(stdout, command);
-		return parsed;
+		return SILT_PARSED_HELP;
 	}
+	if (silt_settings_create(&ret->settings, &p.err))
+		return wrong(&p, "%s", p.err.msg);
+	parsed = parse_arguments(&p, argc, argv, operands);
 	if (parsed == SILT_PARSED_RUN && ret->operand_count < operands)
 		return wrong(&p, "%s is missing", COMMANDS[command_row(command)].operands);
-	ret->report.symbols.debug_dirs = ret->debug_dirs;
-	ret->report.symbols.debug_dir_count = p.debug_dir_count;
+	if (parsed == SILT_PARSED_RUN && silt_settings_options(ret->settings, &ret->report.symbols, &p.err))
+		return wrong(&p, "%s", p.err.msg);
 	ret->report.color = wants_color(&p);
 	ret->report.width = terminal_width();
 	return parsed;
@@ -373,8 +333,8 @@ enum silt_parsed silt_report_options_parse(int argc, char **argv, enum silt_repo
 
 void silt_report_options_free(struct silt_report_cli *c)
 {
-	free(c->debug_dirs);
-	c->debug_dirs = NULL;
+	silt_settings_destroy(c->settings);
+	c->settings = NULL;
 }
 
 /* ---- what both commands do with them ---- */

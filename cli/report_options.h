@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "analyze/analyze.h"
+#include "cli/settings.h"
 
 enum silt_report_command { SILT_COMMAND_SHOW = 1, SILT_COMMAND_DIFF = 2 }; /* bits */
 
@@ -15,7 +16,7 @@ struct silt_report_cli {
 	bool salvage;
 	const char *operands[2];
 	unsigned operand_count;
-	const char **debug_dirs; /* owned; report.symbols points to it */
+	struct silt_settings *settings; /* owned; report.symbols points into it */
 };
 
 enum silt_parsed {

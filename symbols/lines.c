@@ -169,7 +169,7 @@ struct machine {
 	size_t n, next;     /* the first wanted address that is not below the current row */
 	struct silt_row *rows;
 	uint64_t address;
-	uint32_t file, line, column;
+	uint32_t file, line, column, discriminator;
 	uint64_t row_address; /* of the last row of this sequence */
 	struct silt_row row;
 	bool in_sequence, discarded;
@@ -181,6 +181,7 @@ static void machine_reset(struct machine *m)
 	m->file = 1;
 	m->line = 1;
 	m->column = 0;
+	m->discriminator = 0;
 	m->in_sequence = false;
 }
 
@@ -205,7 +206,8 @@ static inline void machine_emit(struct machine *m, const struct silt_lines *l)
 		m->next = silt_lower_bound(m->pcs, m->n, m->address);
 	}
 	m->row_address = m->address;
-	m->row = (struct silt_row){true, m->file, m->line, m->column};
+	m->row = (struct silt_row){true, m->file, m->line, m->column, m->discriminator};
+	m->discriminator = 0;
 }
 
 static void run_extended(struct machine *m, struct silt_lines *l, struct silt_cursor *c)
@@ -227,6 +229,9 @@ static void run_extended(struct machine *m, struct silt_lines *l, struct silt_cu
 		break;
 	case DW_LNE_set_address:
 		m->address = silt_cursor_sized(&op, (unsigned)(length - 1 == 4 ? 4 : 8));
+		break;
+	case DW_LNE_set_discriminator:
+		m->discriminator = (uint32_t)silt_cursor_uleb(&op);
 		break;
 	case DW_LNE_define_file:
 		f.name = silt_cursor_string(&op);

@@ -27,6 +27,7 @@ struct silt_lines {
 struct silt_row {
 	bool found;
 	uint32_t file, line, column;
+	uint32_t discriminator; /* which of several blocks on the line; 0: the only one, or the compiler did not say */
 };
 
 void silt_lines_deinit(struct silt_lines *l);

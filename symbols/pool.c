@@ -41,7 +41,7 @@ struct task {
 	const uint64_t *pcs;
 	struct silt_answer *answers;
 	size_t count;
-	bool no_dwarf;
+	bool no_dwarf, locate;
 	pid_t pid;
 	int fd; /* -1: not running */
 	uint64_t deadline_ms;
@@ -90,7 +90,9 @@ static void __attribute__((noreturn)) run_child(const struct pool *p, const stru
 		.count = t->count,
 		.no_inlines = o->no_inlines,
 		.no_dwarf = t->no_dwarf,
+		.locate = t->locate,
 		.attempts = !m->attempts.count,
+		.bare_names = o->bare_names,
 		.demangle = o->demangle,
 	};
 
@@ -152,6 +154,7 @@ static bool read_answer(struct pool *p, struct task *t, struct silt_reader *r)
 		f->file = string_number(t, silt_reader_varint(r), &good);
 		f->line = silt_reader_varint32(r);
 		f->column = silt_reader_varint32(r);
+		f->discriminator = silt_reader_varint32(r);
 		f->function_start = silt_reader_varint(r);
 		f->inlined = i + 1 < count;
 	}
@@ -178,6 +181,20 @@ static const char *read_text(struct pool *p, struct silt_reader *r)
 	return silt_intern_text(p->sy->strings, id);
 }
 
+/* Several children may work for one module: each says what it used. */
+static bool add_source(struct silt_symbols_module *m, uint8_t kind, const char *path)
+{
+	struct silt_symbols_found found = {(enum silt_symbols_source)kind, path};
+
+	m->sources |= kind;
+	if (kind == SILT_SOURCE_DWARF)
+		m->dwarf_path = path;
+	for (size_t i = 0; i < m->found.count; i++)
+		if (m->found.items[i].kind == found.kind && m->found.items[i].path == path)
+			return true;
+	return silt_vec_push(&m->found, found);
+}
+
 /* One record; false when a sane child would not say it. */
 static bool read_record(struct pool *p, struct task *t, struct silt_reader *r)
 {
@@ -201,10 +218,7 @@ static bool read_record(struct pool *p, struct task *t, struct silt_reader *r)
 	case SILT_WIRE_SOURCE:
 		kind = silt_reader_u8(r);
 		text = read_text(p, r);
-		m->sources |= kind;
-		if (kind == SILT_SOURCE_DWARF)
-			m->dwarf_path = text;
-		return text;
+		return text && add_source(m, kind, text);
 	case SILT_WIRE_END:
 		t->outcome = OUTCOME_COMPLETE;
 		return true;
@@ -359,7 +373,7 @@ static bool add_tasks(struct pool *p, const struct silt_pool_work *w)
 	for (size_t i = 0; i < parts; i++) {
 		size_t first = w->count * i / parts, end = w->count * (i + 1) / parts;
 		struct task t = {.module = w->module, .pcs = w->pcs + first, .answers = w->answers + first,
-				 .count = end - first, .fd = -1};
+				 .count = end - first, .fd = -1, .locate = w->locate};
 
 		if (!silt_vec_push(&p->tasks, t))
 			return false;

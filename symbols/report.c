@@ -89,6 +89,7 @@ void silt_report_answer(struct silt_report *r, size_t index, const struct silt_r
 		silt_writer_varint(&r->out, frames[i].file);
 		silt_writer_varint(&r->out, frames[i].line);
 		silt_writer_varint(&r->out, frames[i].column);
+		silt_writer_varint(&r->out, frames[i].discriminator);
 		silt_writer_varint(&r->out, frames[i].start);
 	}
 	end_record(r, at);

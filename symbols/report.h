@@ -18,6 +18,7 @@ struct silt_report {
 struct silt_report_frame {
 	uint32_t function, linkage, file; /* 0: none */
 	uint32_t line, column;
+	uint32_t discriminator;
 	uint64_t start;
 };
 

@@ -16,22 +16,35 @@ enum {
 	MAX_WARNINGS = 1000,
 };
 
+/* NULL stays NULL; false when out of memory. */
+static bool copy_text(struct silt_symbols *sy, const char **text)
+{
+	const char *copy = silt_arena_strdup(sy->arena, *text);
+	bool good = copy || !*text;
+
+	*text = copy;
+	return good;
+}
+
 static bool copy_options(struct silt_symbols *sy, const struct silt_symbols_options *o)
 {
-	const char **dirs;
+	const char **dirs = silt_arena_array(sy->arena, o->debug_dir_count, sizeof(*dirs));
+	struct silt_server *servers = silt_arena_array(sy->arena, o->server_count, sizeof(*servers));
+	bool good = dirs && servers;
 
 	sy->options = *o;
-	sy->options.sysroot = silt_arena_strdup(sy->arena, o->sysroot);
-	dirs = silt_arena_array(sy->arena, o->debug_dir_count, sizeof(*dirs));
-	if (!dirs || (o->sysroot && !sy->options.sysroot))
-		return false;
-	for (size_t i = 0; i < o->debug_dir_count; i++) {
-		dirs[i] = silt_arena_strdup(sy->arena, o->debug_dirs[i]);
-		if (!dirs[i])
-			return false;
+	good = good && copy_text(sy, &sy->options.sysroot) && copy_text(sy, &sy->options.cache_dir);
+	for (size_t i = 0; i < o->debug_dir_count && good; i++) {
+		dirs[i] = o->debug_dirs[i];
+		good = copy_text(sy, &dirs[i]);
+	}
+	for (size_t i = 0; i < o->server_count && good; i++) {
+		servers[i] = o->servers[i];
+		good = copy_text(sy, &servers[i].url) && copy_text(sy, &servers[i].store);
 	}
 	sy->options.debug_dirs = dirs;
-	return true;
+	sy->options.servers = servers;
+	return good;
 }
 
 struct silt_symbols *silt_symbols_create(const struct silt_symbols_options *opts)
@@ -61,6 +74,7 @@ void silt_symbols_destroy(struct silt_symbols *sy)
 		silt_vec_free(&m->pcs);
 		silt_vec_free(&m->answers);
 		silt_vec_free(&m->attempts);
+		silt_vec_free(&m->found);
 	}
 	silt_vec_free(&sy->modules);
 	silt_vec_free(&sy->warnings);
@@ -316,6 +330,22 @@ int silt_symbols_resolve(struct silt_symbols *sy, struct silt_error *err)
 	return r;
 }
 
+int silt_symbols_locate(struct silt_symbols *sy, struct silt_error *err)
+{
+	struct silt_pool_work *work = calloc(sy->modules.count + 1, sizeof(*work));
+	size_t n = 0;
+	int r;
+
+	if (!work)
+		return no_memory(err);
+	for (size_t i = 0; i < sy->modules.count; i++)
+		if (has_file(&sy->modules.items[i]))
+			work[n++] = (struct silt_pool_work){.module = (uint32_t)i, .locate = true};
+	r = silt_pool_run(sy, work, n, err);
+	free(work);
+	return r;
+}
+
 const struct silt_symbol_frame *silt_symbols_lookup(const struct silt_symbols *sy, int module, uint64_t offset, bool exact,
 						    size_t *ret_count)
 {
@@ -351,6 +381,7 @@ int silt_symbols_module_info(const struct silt_symbols *sy, int module, struct s
 	if (module < 0 || (size_t)module >= sy->modules.count)
 		return SILT_E_INVAL;
 	m = &sy->modules.items[module];
-	*ret = (struct silt_symbols_module_info){m->sources, m->dwarf_path, m->attempts.count, m->attempts.items};
+	*ret = (struct silt_symbols_module_info){m->sources, m->dwarf_path, m->attempts.count, m->attempts.items,
+						 m->found.count, m->found.items};
 	return SILT_OK;
 }

@@ -16,20 +16,36 @@
 
 #include "base/error.h"
 #include "base/types.h"
+#include "symbols/search_path.h"
 
 struct silt_symbols;
 
 enum silt_demangle { SILT_DEMANGLE_FULL, SILT_DEMANGLE_SHORT, SILT_DEMANGLE_OFF };
+
+/** Bounds on one file from a server. */
+struct silt_download_limits {
+	uint64_t max_bytes;
+	unsigned max_seconds;  /* in all */
+	unsigned idle_seconds; /* without a byte */
+	unsigned miss_seconds; /* a server that did not have a file is not asked for it again for so long */
+};
 
 struct silt_symbols_options {
 	const char *const *debug_dirs; /* searched before /usr/lib/debug, in this order */
 	size_t debug_dir_count;
 	const char *sysroot; /* prefix for module paths, or NULL */
 	bool no_inlines;
+	bool bare_names; /* a function without a linkage name is called what its entry says, without namespaces and classes */
 	enum silt_demangle demangle;
 	uint64_t max_memory;      /* bytes a parsing child may use; 0: default */
 	unsigned timeout_seconds; /* for one module; 0: default */
 	unsigned jobs;            /* children at once; 0: processors */
+	const char *cache_dir;    /* answers, downloaded files and misses are kept below it, private; NULL: nowhere */
+	bool no_cache;            /* answers are neither read nor kept */
+	uint64_t cache_bytes;     /* of all answers kept; 0: default */
+	const struct silt_server *servers; /* debuginfod servers, asked in order when nothing is found here; url is never NULL */
+	size_t server_count;
+	struct silt_download_limits download; /* zeros: defaults */
 };
 
 /** One line of an answer: innermost (inlined) first; the last one is the physical function. */
@@ -39,6 +55,7 @@ struct silt_symbol_frame {
 	const char *file;     /* full path, or NULL */
 	uint32_t line;        /* 0 unknown */
 	uint32_t column;
+	uint32_t discriminator; /* of the first frame, as the line table has it: which of several blocks on that line; 0: none */
 	bool inlined;            /* true for all but the last */
 	uint64_t function_start; /* link-time address of the physical function, 0 unknown (for name+offset) */
 };
@@ -81,13 +98,22 @@ enum silt_symbols_source {
 	SILT_SOURCE_SPLIT = 32, /* .dwp or .dwo files that hold the entries of the DWARF's units */
 };
 
-/** What the search for a module's symbols came to, for `silt symbols --list` and doctor. Filled by resolve. */
+struct silt_symbols_found {
+	enum silt_symbols_source kind;
+	const char *path; /* the file that holds it */
+};
+
+/** What the search for a module's symbols came to. Filled by resolve and locate. */
 struct silt_symbols_module_info {
 	unsigned sources;       /* or of enum silt_symbols_source; 0: nothing was found (or asked) */
 	const char *dwarf_path; /* the file that holds the DWARF, or NULL */
 	size_t attempt_count;   /* files tried, in order: "path: what came of it" */
 	const char *const *attempts;
+	size_t found_count; /* what was used, by resolve, or what there is, by locate */
+	const struct silt_symbols_found *found;
 };
+/** Searches the files of every module, and opens them, without a look at any address: for `silt symbols --list`. */
+int silt_symbols_locate(struct silt_symbols *sy, struct silt_error *err);
 /** Borrowed until destroy. Returns SILT_E_INVAL for an unknown module. */
 int silt_symbols_module_info(const struct silt_symbols *sy, int module, struct silt_symbols_module_info *ret);
 

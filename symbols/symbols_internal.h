@@ -23,6 +23,7 @@ struct silt_symbols_module {
 	unsigned sources;
 	const char *dwarf_path;
 	SILT_VEC(const char *) attempts;
+	SILT_VEC(struct silt_symbols_found) found;
 	bool failed; /* a child died of it, or the files were not found: there is a warning already */
 };
 
@@ -47,6 +48,7 @@ struct silt_pool_work {
 	const uint64_t *pcs;
 	struct silt_answer *answers;
 	size_t count;
+	bool locate; /* no addresses: say what files there are */
 };
 /** Runs children over all work (pool.c). */
 int silt_pool_run(struct silt_symbols *sy, const struct silt_pool_work *work, size_t count, struct silt_error *err);

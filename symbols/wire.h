@@ -10,7 +10,8 @@
 
 enum silt_wire_type {
 	SILT_WIRE_STRING = 1, /* bytes; strings are numbered 1, 2, 3 … as they come, 0 is none */
-	SILT_WIRE_ANSWER,     /* index of the address, frames, per frame: function, linkage, file, line, column, start */
+	SILT_WIRE_ANSWER,     /* index of the address, frames, per frame: function, linkage, file, line, column,
+				 discriminator, start */
 	SILT_WIRE_WARNING,    /* text for people */
 	SILT_WIRE_ATTEMPT,    /* "path: what came of it" */
 	SILT_WIRE_SOURCE,     /* 1 byte enum silt_symbols_source, then the path of the file that gave it */

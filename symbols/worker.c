@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/types.h"
 #include "symbols/demangle.h"
 #include "symbols/functions.h"
 #include "symbols/lines.h"
@@ -69,6 +70,15 @@ static void find_code(struct worker *w, const struct silt_object *owner)
 	}
 }
 
+static void warn_of_missing_alt(struct worker *w, const struct silt_object *owner)
+{
+	char text[PATH_MAX + 256];
+
+	snprintf(text, sizeof(text), "%s: needs %s, which is missing or another build: some names are unknown; "
+		 "install the debug package that holds it", silt_object_path(owner), w->files.alt_name);
+	silt_report_text(&w->report, SILT_WIRE_WARNING, text);
+}
+
 static bool load_dwarf(struct worker *w)
 {
 	struct silt_object *owner = w->job->no_dwarf ? NULL : silt_files_dwarf(&w->files);
@@ -83,11 +93,7 @@ static bool load_dwarf(struct worker *w)
 		else
 			silt_report_source(&w->report, SILT_SOURCE_ALT, silt_object_path(w->files.alt));
 	} else if (w->files.alt_missing) {
-		char text[PATH_MAX + 256];
-
-		snprintf(text, sizeof(text), "%s: needs %s, which is missing or another build: some names are unknown; "
-			 "install the debug package that holds it", silt_object_path(owner), w->files.alt_name);
-		silt_report_text(&w->report, SILT_WIRE_WARNING, text);
+		warn_of_missing_alt(w, owner);
 	}
 	if (silt_dwarf_create(owner, w->alt, w->code.items, w->code.count, &w->dwarf, &err)) {
 		silt_report_text(&w->report, SILT_WIRE_WARNING, err.msg);
@@ -124,7 +130,7 @@ static struct name_ids scope_name(struct worker *w, uint64_t die)
 	if (silt_map_get(&w->names, die, &at))
 		return w->name_ids.items[at];
 	name = silt_name_find(w->names_of, die);
-	if (!name.linkage && silt_name_qualify(&name, qualified, sizeof(qualified)))
+	if (!name.linkage && !w->job->bare_names && silt_name_qualify(&name, qualified, sizeof(qualified)))
 		ids = name_strings(w, NULL, qualified);
 	else if (name.linkage || name.name)
 		ids = name_strings(w, name.linkage, name.name);
@@ -170,6 +176,7 @@ static void answer_address(struct worker *w, uint32_t index, uint32_t scope, con
 		f->file = file_string(w, row->file);
 		f->line = row->line;
 		f->column = row->column;
+		f->discriminator = row->discriminator;
 	}
 	while (scope != SILT_NO_SCOPE && count < SILT_WIRE_MAX_FRAMES) {
 		const struct silt_scope *s = &w->scopes.items.items[scope];
@@ -381,6 +388,26 @@ static void report_attempt(void *data, const char *text)
 		silt_report_text(&w->report, SILT_WIRE_ATTEMPT, text);
 }
 
+/* What there is, whether or not an address would need it. */
+static void tell_what_is_there(struct worker *w)
+{
+	struct silt_object *owner = silt_files_dwarf(&w->files), *both[] = {w->files.main, w->files.debug};
+
+	if (owner)
+		silt_report_source(&w->report, SILT_SOURCE_DWARF, silt_object_path(owner));
+	if (w->files.alt)
+		silt_report_source(&w->report, SILT_SOURCE_ALT, silt_object_path(w->files.alt));
+	else if (w->files.alt_missing)
+		warn_of_missing_alt(w, owner);
+	for (size_t i = 0; i < SILT_ARRAY_LEN(both); i++)
+		if (both[i] && silt_object_has(both[i], ".symtab"))
+			silt_report_source(&w->report, SILT_SOURCE_SYMTAB, silt_object_path(both[i]));
+	if (w->files.main && silt_object_has(w->files.main, ".gnu_debugdata"))
+		silt_report_source(&w->report, SILT_SOURCE_PACKED, silt_object_path(w->files.main));
+	if (w->files.main && silt_object_has(w->files.main, ".dynsym"))
+		silt_report_source(&w->report, SILT_SOURCE_DYNSYM, silt_object_path(w->files.main));
+}
+
 bool silt_worker_run(const struct silt_job *job, int fd)
 {
 	struct worker w = {.job = job};
@@ -393,6 +420,8 @@ bool silt_worker_run(const struct silt_job *job, int fd)
 	w.files.data = &w;
 	if (silt_files_find(&job->query, &w.files, &err)) {
 		silt_report_text(&w.report, SILT_WIRE_WARNING, err.msg);
+	} else if (job->locate) {
+		tell_what_is_there(&w);
 	} else {
 		if (load_dwarf(&w))
 			answer_by_dwarf(&w);

@@ -5,6 +5,7 @@
  * calls, so a sandboxed program is no worse off.
  */
 #include "capture/agent/agent.h"
+#include "capture/agent/recover.h"
 
 #include <elf.h>
 
@@ -156,15 +157,30 @@ static const struct agent_module *known(uint64_t pc)
 	return NULL;
 }
 
-/* Bounded, so that neither a signal handler in the same thread nor a fork with the lock held can hang anybody. */
+/* Threads differ in this. */
+static uint32_t lock_owner(void)
+{
+	return (uint32_t)(arch_thread_pointer() >> 6) | 1u << 31;
+}
+
+/* Bounded, so that nothing can hang anybody; and a signal handler that interrupted the owner need not wait at all. */
 static bool lock_take(void)
 {
+	uint32_t own = lock_owner();
+
 	for (uint32_t i = 0; i < 100000; i++) {
-		if (atomic_cas32(&agent_hot.module_lock, 0, 1))
+		if (atomic_cas32(&agent_hot.module_lock, 0, own))
 			return true;
+		if (ATOMIC_LOAD(&agent_hot.module_lock) == own)
+			return false;
 		arch_pause();
 	}
 	return false;
+}
+
+void module_lock_abandon(void)
+{
+	atomic_cas32(&agent_hot.module_lock, lock_owner(), 0);
 }
 
 static void lock_give(void)

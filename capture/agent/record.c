@@ -2,6 +2,7 @@
 /* Recording one allocation: filter, stack, count, live table. */
 #include "capture/agent/agent.h"
 #include "capture/agent/fast.h"
+#include "capture/agent/recover.h"
 
 #define KIND_MMAP 1u /* enum silt_kind */
 
@@ -131,6 +132,8 @@ NOINLINE void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp
 
 	if (size < agent_hot.options.min_size || agent_skips(fp[1]))
 		return;
+	if (UNLIKELY(t && t->busy))
+		thread_recover(t, fp);
 	if (t && !t->busy && (agent_hot.attention & AGENT_MODULES_CHANGED))
 		module_refresh();
 	if (t && !t->busy && (agent_hot.attention & AGENT_BY_THREAD))

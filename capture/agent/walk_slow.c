@@ -6,6 +6,7 @@
  */
 #include "capture/agent/agent.h"
 #include "capture/agent/cfi.h"
+#include "capture/agent/recover.h"
 
 struct reader {
 	uint64_t low;  /* our own stack pointer: nothing below is looked at directly */
@@ -57,13 +58,9 @@ static bool step_registers(struct cfi_regs *regs, bool *interrupted, struct read
 	return true;
 }
 
-NOINLINE void walk_with_registers(struct walk_list *w, uint32_t depth, const uint64_t *fp)
+/* The registers of the function that this is inlined into, as far as they outlive a call. */
+static ALWAYS_INLINE void registers_here(struct cfi_regs *regs, struct reader *reader)
 {
-	struct cfi_regs regs = { .known = 0 };
-	struct reader reader;
-	bool interrupted = true, inside = true;
-	uint32_t rule, flags;
-
 	__asm__ volatile("movq %%rbx, 0x18(%0)\n\t"
 			 "movq %%rbp, 0x30(%0)\n\t"
 			 "movq %%rsp, 0x38(%0)\n\t"
@@ -75,11 +72,21 @@ NOINLINE void walk_with_registers(struct walk_list *w, uint32_t depth, const uin
 			 "0:\n\t"
 			 "movq %%rax, 0x80(%0)"
 			 :
-			 : "r"(regs.v)
+			 : "r"(regs->v)
 			 : "rax", "memory");
-	regs.known = 1u << 3 | 1u << CFI_RBP | 1u << CFI_RSP | 0xfu << 12 | 1u << CFI_RA;
-	reader.low = regs.v[CFI_RSP];
-	reader.high = reader.low + (64 << 10);
+	regs->known = 1u << 3 | 1u << CFI_RBP | 1u << CFI_RSP | 0xfu << 12 | 1u << CFI_RA;
+	reader->low = regs->v[CFI_RSP];
+	reader->high = reader->low + (64 << 10);
+}
+
+NOINLINE void walk_with_registers(struct walk_list *w, uint32_t depth, const uint64_t *fp)
+{
+	struct cfi_regs regs;
+	struct reader reader;
+	bool interrupted = true, inside = true;
+	uint32_t rule, flags;
+
+	registers_here(&regs, &reader);
 	w->end = w->frame;
 	w->flags = 0;
 	w->specials = 1;
@@ -111,4 +118,28 @@ NOINLINE void walk_with_registers(struct walk_list *w, uint32_t depth, const uin
 			return;
 	}
 	w->flags |= SILT_DB_STACK_BROKEN;
+}
+
+/* Deeper recursion is not followed to its end. */
+#define FRAMES_LOOKED_AT 4096u
+
+NOINLINE enum walk_agent walk_finds_agent(const uint64_t *fp)
+{
+	struct cfi_regs regs;
+	struct reader reader;
+	bool interrupted = true, inside = true;
+	uint32_t rule, flags;
+
+	registers_here(&regs, &reader);
+	for (uint32_t i = 0; i < FRAMES_LOOKED_AT; i++) {
+		if (inside && regs.v[CFI_RSP] == (uint64_t)&fp[2])
+			inside = false;
+		if (!inside && regs.v[CFI_RA] - agent_ranges.own_lo < agent_ranges.own_size)
+			return WALK_AGENT_THERE;
+		if (!step_registers(&regs, &interrupted, &reader, &rule, &flags))
+			return flags || inside ? WALK_AGENT_UNKNOWN : WALK_AGENT_GONE;
+		if (!regs.v[CFI_RA])
+			return inside ? WALK_AGENT_UNKNOWN : WALK_AGENT_GONE;
+	}
+	return WALK_AGENT_UNKNOWN;
 }

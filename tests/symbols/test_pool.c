@@ -127,8 +127,8 @@ static bool misbehave(const char *how, const struct silt_job *job, int fd)
 {
 	static const char noise[4096] = {1, 0, 0, 0, 77};
 	static const char big[] = {'\xff', '\xff', '\xff', '\x7f', 1};
-	static const char half[] = {5, 0, 0, 0, SILT_WIRE_STRING, 'l', 'i', 'a', 'r', 9, 0, 0, 0, SILT_WIRE_ANSWER, 0, 1, 1, 0, 0,
-				    0, 0, 0};
+	static const char half[] = {5, 0, 0, 0, SILT_WIRE_STRING, 'l', 'i', 'a', 'r', 10, 0, 0, 0, SILT_WIRE_ANSWER, 0, 1, 1, 0, 0,
+				    0, 0, 0, 0};
 	static const char lie[] = {2, 0, 0, 0, SILT_WIRE_ANSWER, 0};
 
 	if (strcmp(how, "segv") == 0)

@@ -71,8 +71,8 @@ FAMILIES = {
     "dl": [Case("fx_dl", ["@plugin1.so", "@plugin2.so"], mode, libraries=["plugin1.so", "plugin2.so"])
            for mode in ("exit", "live")],
     "signals": both("fx_signals"),
-    # Each jump may cost one allocation the slow way, not all that follow.
-    "jump": [Case("fx_jump", mode=mode, variants=["gcc-O2", "clang-O0"], most={"agent.nested": 6100}) for mode in ("exit", "live")],
+    # A jump may not leave its thread on the slow way.
+    "jump": [Case("fx_jump", mode=mode, variants=["gcc-O2", "clang-O0"], most={"agent.nested": 100}) for mode in ("exit", "live")],
     "sizes": both("fx_sizes", variants=["gcc-O2", "clang-O2-unw"]),
     "deep": [Case("fx_deep", variants=["gcc-O2", "gcc-O0-unw", "clang-O0"]),
              Case("fx_deep", depth=32, variants=["gcc-O2"]), Case("fx_deep", depth=1, variants=["gcc-O2"]),
