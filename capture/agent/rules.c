@@ -37,7 +37,7 @@ COLD uint32_t rule_miss(uint64_t key)
 	cm.lo = m->start;
 	cm.hi = m->end;
 	cm.eh_frame_hdr = (const uint8_t *)m->eh_frame_hdr;
-	if (cm.eh_frame_hdr && cfi_find_row(&cm, lookup, &row))
+	if (cm.eh_frame_hdr && (key & RULE_EXACT ? cfi_find_row(&cm, pc, &row) : cfi_find_return_row(&cm, pc, &row)))
 		rule = cfi_compact(&row) & 0xffffffu;
 	rule |= m->generation << 24;
 	ATOMIC_STORE(&second[x >> 32], x << 32 | rule);

@@ -43,7 +43,7 @@ static bool step_registers(struct cfi_regs *regs, bool *interrupted, struct read
 	cm.lo = m->start;
 	cm.hi = m->end;
 	cm.eh_frame_hdr = (const uint8_t *)m->eh_frame_hdr;
-	if (!cm.eh_frame_hdr || !cfi_find_row(&cm, lookup, &row))
+	if (!cm.eh_frame_hdr || !(*interrupted ? cfi_find_row(&cm, pc, &row) : cfi_find_return_row(&cm, pc, &row)))
 		return false;
 	if (row.regs[CFI_RA].how == CFI_UNDEFINED) {
 		*ret_flags = 0;
