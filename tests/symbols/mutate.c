@@ -3,11 +3,11 @@
  * Feeds damaged copies of an ELF file to the parser that usually runs in a child, in batches of one process each, so that a
  * crash, a hang or much memory tells which copy it was.
  *
- * symbols_mutate [--of MODULE [--as PATH]] FILE random ROUNDS [FIRST]   several bytes each, mostly headers and debug sections
- * symbols_mutate [--of MODULE [--as PATH]] FILE every STEP              each STEP-th byte inverted, and one bit of it; each length
+ * symbols_mutate [--of MODULE] [--as PATH] FILE random ROUNDS [FIRST]   several bytes each, mostly headers and debug sections
+ * symbols_mutate [--of MODULE] [--as PATH] FILE every STEP              each STEP-th byte inverted, and one bit of it; each length
  *
  * With --of the damaged file is the debug file of an intact MODULE, found by its build-id; or at PATH, which must be free: as
- * a dwz file, or a part of split DWARF.
+ * a dwz file, or a part of split DWARF. With --as alone the module is damaged, and has files beside it.
  */
 #include <elf.h>
 #include <errno.h>
@@ -155,7 +155,7 @@ static void parse(const struct target *t, const uint8_t *bytes, size_t size, int
 	int fd = memfd_create("mutant", 0);
 	char path[64];
 	const char *dir = t->debug_dir;
-	struct silt_job job = {.query = {.path = t->module ? t->module : path, .debug_dirs = &dir, .debug_dir_count = !!t->module},
+	struct silt_job job = {.query = {.path = t->module ? t->module : t->as ? t->as : path, .debug_dirs = &dir, .debug_dir_count = !!t->module},
 			       .pcs = t->pcs, .count = t->pc_count};
 
 	if (fd < 0 || silt_write_all(fd, "mutant", bytes, size, NULL) || dup2(fd, FILE_FD) < 0)
@@ -259,8 +259,8 @@ static void remove_links(const struct target *t)
 
 static int usage(const char *name)
 {
-	fprintf(stderr, "usage: %s [--of MODULE [--as PATH]] FILE random ROUNDS [FIRST]\n"
-		"       %s [--of MODULE [--as PATH]] FILE every STEP\n", name, name);
+	fprintf(stderr, "usage: %s [--of MODULE] [--as PATH] FILE random ROUNDS [FIRST]\n"
+		"       %s [--of MODULE] [--as PATH] FILE every STEP\n", name, name);
 	return 2;
 }
 
@@ -275,11 +275,11 @@ int main(int argc, char **argv)
 		t.module = argv[a + 1];
 		a += 2;
 	}
-	if (argc > a + 1 && t.module && strcmp(argv[a], "--as") == 0) {
+	if (argc > a + 1 && strcmp(argv[a], "--as") == 0) {
 		t.as = argv[a + 1];
 		a += 2;
 	}
-	if (argc < a + 3 || progress == MAP_FAILED || load(argv[a], &t) || (t.module && !link_damaged_file(&t)))
+	if (argc < a + 3 || progress == MAP_FAILED || load(argv[a], &t) || ((t.module || t.as) && !link_damaged_file(&t)))
 		return usage(argv[0]);
 	t.every = strcmp(argv[a + 1], "every") == 0;
 	t.step = rounds = strtoull(argv[a + 2], NULL, 0);
