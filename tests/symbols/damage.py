@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from packaging import build, have, mini_debug_information, sh
+from packaging import SOURCE, build, have, mini_debug_information, sh
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 
@@ -47,7 +47,7 @@ def packaged(tmp):
         t = build(tmp, "mini")
         packed = mini_debug_information(t, t.parent)
         sh("objcopy", "--strip-all", f"--add-section=.gnu_debugdata={packed}", t)
-        yield "mini debug information", [t]
+        yield "mini debug information", ["--names", t]
     if have("dwz", "dwz files"):
         for options in [], ["-5"]:
             a, b = build(tmp, f"dwz{len(options)}-a"), build(tmp, f"dwz{len(options)}-b")
@@ -59,6 +59,26 @@ def packaged(tmp):
             yield "dwz file" + " of DWARF 5" * len(options), ["--of", a, "--as", common, moved]
 
 
+def divided(tmp):
+    """Split DWARF: the program, its .dwo, its .dwp."""
+    for version in (4, 5):
+        directory = tmp / f"divided{version}"
+        directory.mkdir()
+        t, unit = directory / "truth", directory / "truth.o"
+        sh("gcc", "-O2", "-g", f"-gdwarf-{version}", "-gsplit-dwarf", "-c", SOURCE, "-o", unit)
+        sh("gcc", unit, "-o", t)
+        dwo = directory / "truth.dwo"
+        yield f"program with split DWARF {version}", [t]
+        if shutil.which("dwp") and subprocess.run(["dwp", "-e", str(t), "-o", str(directory / "packed")], capture_output=True,
+                                                  check=False).returncode == 0:
+            sh("mv", dwo, directory / "away")
+            yield f"package of split DWARF {version}", ["--of", t, "--as", directory / "truth.dwp", directory / "packed"]
+            sh("mv", directory / "away", dwo)
+        moved = dwo.with_name("moved")
+        dwo.rename(moved)
+        yield f"part of split DWARF {version}", ["--of", t, "--as", dwo, moved]
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--mutate", required=True, help="the program symbols_mutate")
@@ -68,7 +88,7 @@ def main():
     failures = count = 0
     with tempfile.TemporaryDirectory(prefix="silt-damage-") as name:
         tmp = Path(name)
-        for kind in plain, packaged:
+        for kind in plain, packaged, divided:
             for label, arguments in kind(tmp):
                 count += 1
                 step = -(-os.path.getsize(arguments[-1]) // places)
