@@ -35,7 +35,7 @@ static bool step_registers(struct cfi_regs *regs, bool *interrupted, struct read
 	struct cfi_module cm;
 	struct cfi_row row;
 
-	*ret_rule = CFI_T_GENERIC;
+	*ret_rule = CFI_T_GENERIC | SILT_DB_GENERATION_NONE << 24;
 	*ret_flags = SILT_DB_STACK_NO_CFI;
 	if (!m)
 		return false;
