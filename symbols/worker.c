@@ -30,6 +30,7 @@ struct open_end {
 	uint32_t index;               /* of the address */
 	uint32_t frame_count;         /* known frames; 0: nothing is known */
 	size_t frame_first;           /* into open_frames */
+	uint64_t pc;                  /* to look up: the function's start where that is known, it may have parts elsewhere */
 };
 
 struct worker {
@@ -156,7 +157,8 @@ static uint32_t file_string(struct worker *w, uint32_t file)
 /* Lets an address wait for the symbol tables, with the frames it has. */
 static void leave_open(struct worker *w, uint32_t index, const struct silt_report_frame *frames, size_t count)
 {
-	struct open_end end = {index, (uint32_t)count, w->open_frames.count};
+	bool known = count && frames[count - 1].function && frames[count - 1].start;
+	struct open_end end = {index, (uint32_t)count, w->open_frames.count, known ? frames[count - 1].start : w->job->pcs[index]};
 
 	for (size_t i = 0; i < count; i++)
 		if (!silt_vec_push(&w->open_frames, frames[i]))
@@ -317,7 +319,7 @@ static int compare_open_ends(const void *a, const void *b)
 {
 	const struct open_end *x = a, *y = b;
 
-	return x->index < y->index ? -1 : x->index > y->index;
+	return x->pc < y->pc ? -1 : x->pc > y->pc;
 }
 
 static void report_source(void *data, unsigned kind, const char *path)
@@ -365,7 +367,7 @@ static void answer_by_symbols(struct worker *w)
 	if (n)
 		qsort(w->open_ends.items, n, sizeof(*w->open_ends.items), compare_open_ends);
 	for (size_t i = 0; i < n; i++)
-		pcs[i] = w->job->pcs[w->open_ends.items[i].index];
+		pcs[i] = w->open_ends.items[i].pc;
 	if (n && silt_tables_find(&w->files, pcs, n, hits, &events, &w->packed, NULL))
 		w->failed = true;
 	for (size_t i = 0; i < n; i++)
