@@ -3,8 +3,10 @@
  * Feeds damaged copies of an ELF file to the parser that usually runs in a child, in batches of one process each, so that a
  * crash, a hang or much memory tells which copy it was.
  *
- * symbols_mutate [--names] [--of MODULE] [--as PATH] FILE random ROUNDS [FIRST]   several bytes each, mostly headers and debug sections
- * symbols_mutate [--names] [--of MODULE] [--as PATH] FILE every STEP              each STEP-th byte inverted, and one bit of it; each length
+ * symbols_mutate [--names] [--of MODULE] [--as PATH] FILE random ROUNDS [FIRST]
+ *	several bytes each, mostly headers and debug sections
+ * symbols_mutate [--names] [--of MODULE] [--as PATH] FILE every STEP
+ *	each STEP-th byte inverted, and one bit of it; each length
  *
  * With --of the damaged file is the debug file of an intact MODULE, found by its build-id; or at PATH, which must be free: as
  * a dwz file, or a part of split DWARF. With --as alone the module is damaged, and has files beside it.
