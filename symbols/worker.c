@@ -410,6 +410,18 @@ static void tell_what_is_there(struct worker *w)
 		silt_report_source(&w->report, SILT_SOURCE_DYNSYM, silt_object_path(w->files.main));
 }
 
+/* What a live process has mapped is compared by build-id when it is used; where it lies in /proc says nothing later. */
+static void report_depend(void *data, const char *root, const char *path)
+{
+	struct worker *w = data;
+	struct silt_dependency d = {.root = root, .path = path};
+
+	if (strncmp(root, "/proc/", 6) == 0 || (!*root && strncmp(path, "/proc/", 6) == 0))
+		return;
+	silt_dependency_look(&d);
+	silt_report_dependency(&w->report, &d);
+}
+
 bool silt_worker_run(const struct silt_job *job, int fd)
 {
 	struct worker w = {.job = job};
@@ -419,6 +431,7 @@ bool silt_worker_run(const struct silt_job *job, int fd)
 	if (!silt_report_init(&w.report, fd))
 		return false;
 	w.files.attempt = report_attempt;
+	w.files.depend = report_depend;
 	w.files.data = &w;
 	if (silt_files_find(&job->query, &w.files, &err)) {
 		silt_report_text(&w.report, SILT_WIRE_WARNING, err.msg);
@@ -433,8 +446,10 @@ bool silt_worker_run(const struct silt_job *job, int fd)
 			silt_report_text(&w.report, SILT_WIRE_WARNING, w.dwarf->section_damage.msg);
 		answer_by_symbols(&w);
 	}
-	if (w.failed)
+	if (w.failed) {
 		silt_report_text(&w.report, SILT_WIRE_WARNING, "out of memory while reading debug information");
+		silt_report_mark(&w.report, SILT_WIRE_UNCERTAIN);
+	}
 	done = silt_report_end(&w.report) && !w.failed;
 	silt_splits_destroy(w.splits);
 	silt_dwarf_destroy(w.dwarf);
