@@ -6,7 +6,28 @@
 #include <string.h>
 
 enum { MODULE_NEW = -1, MODULE_UNUSABLE = -2 };
-enum { STATE_NONE, STATE_WANTED, STATE_KNOWN };
+enum { STATE_NONE, STATE_WANTED, STATE_KNOWN, STATE_TRAMPOLINE };
+
+/* What the kernel has a handler return to is no function that anybody called, and mostly has no name: this is what debuggers call it. */
+static const struct silt_symbol_frame trampoline = { .function = "<signal handler called>" };
+
+/* The frame on the inner side of an interrupted one. */
+static void find_trampolines(struct silt_names *n)
+{
+	const struct silt_catalog *c = n->catalog;
+	bool any = false;
+
+	for (uint32_t i = 0; i < silt_catalog_location_count(c) && !any; i++)
+		any = silt_catalog_location(c, i)->flags & SILT_FRAME_INTERRUPTED;
+	for (uint32_t i = 0; i < silt_catalog_stack_count(c) && any; i++) {
+		uint32_t count;
+		const uint32_t *locations = silt_catalog_stack(c, i, &count, NULL);
+
+		for (uint32_t k = 1; k < count; k++)
+			if (silt_catalog_location(c, locations[k])->flags & SILT_FRAME_INTERRUPTED)
+				n->state[locations[k - 1]] = STATE_TRAMPOLINE;
+	}
+}
 
 int silt_names_init(struct silt_names *n, const struct silt_catalog *c, const struct silt_symbols_options *options,
 		    struct silt_error *err)
@@ -20,6 +41,7 @@ int silt_names_init(struct silt_names *n, const struct silt_catalog *c, const st
 		return silt_error_set(err, SILT_E_NOMEM, "not enough memory to look up names");
 	for (uint32_t i = 0; i < silt_catalog_module_count(c); i++)
 		n->modules[i] = MODULE_NEW;
+	find_trampolines(n);
 	return 0;
 }
 
@@ -142,6 +164,10 @@ const struct silt_symbol_frame *silt_names_frames(const struct silt_names *n, ui
 	const struct silt_location *l = silt_catalog_location(n->catalog, location);
 
 	*ret_count = 0;
+	if (n->state[location] == STATE_TRAMPOLINE) {
+		*ret_count = 1;
+		return &trampoline;
+	}
 	if (n->state[location] != STATE_KNOWN || l->module == SILT_NONE || n->modules[l->module] < 0)
 		return NULL;
 	return silt_symbols_lookup(n->symbols, n->modules[l->module], l->offset, l->flags & SILT_FRAME_INTERRUPTED,

@@ -11,7 +11,7 @@ struct silt_names {
 	const struct silt_catalog *catalog;
 	struct silt_symbols *symbols;
 	int *modules;         /* per catalog module: its number in symbols, or MODULE_NEW or MODULE_UNUSABLE */
-	unsigned char *state; /* per location: nothing, wanted, or known */
+	unsigned char *state; /* per location: nothing, wanted, known, or a signal trampoline */
 	bool pending;         /* something was wanted since the last resolve */
 };
 

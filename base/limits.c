@@ -19,6 +19,9 @@ static const struct silt_limit_info limits[SILT_LIMIT_COUNT] = {
 	[SILT_LIMIT_DEBUGDATA_BYTES] = {"debugdata-bytes", 256ull << 20, "bytes", "a .gnu_debugdata section may hold"},
 	[SILT_LIMIT_PARSER_MEMORY] = {"parser-memory", 2ull << 30, "bytes", "memory of a process that reads debug files"},
 	[SILT_LIMIT_PARSER_SECONDS] = {"parser-seconds", 60, "seconds", "time of a process that reads debug files"},
+	[SILT_LIMIT_CACHE_BYTES] = {"cache-bytes", 512ull << 20, "bytes", "answers kept on disk (setting cache-size)"},
+	[SILT_LIMIT_CACHE_FILE_BYTES] = {"cache-file-bytes", 64ull << 20, "bytes", "answers kept on disk of one module"},
+	[SILT_LIMIT_CACHE_FILES] = {"cache-files", 20000, "", "files that answers are kept in"},
 	[SILT_LIMIT_WRITE_THREADS] = {"write-threads", 4, "", "threads that compress a dump"},
 };
 

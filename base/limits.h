@@ -22,6 +22,9 @@ enum silt_limit {
 	SILT_LIMIT_DEBUGDATA_BYTES, /* bytes of a decompressed .gnu_debugdata */
 	SILT_LIMIT_PARSER_MEMORY,  /* bytes a process that parses debug files may use */
 	SILT_LIMIT_PARSER_SECONDS, /* … and how long it may take */
+	SILT_LIMIT_CACHE_BYTES,      /* bytes of all answers that are kept on disk … */
+	SILT_LIMIT_CACHE_FILE_BYTES, /* … of those of one module … */
+	SILT_LIMIT_CACHE_FILES,      /* … and how many files they are in */
 	SILT_LIMIT_WRITE_THREADS,  /* compressing threads of a dump writer */
 	SILT_LIMIT_COUNT,
 };

@@ -194,7 +194,8 @@ static int decode_counters(struct silt_decode *d, const struct silt_db_run *run,
 		[SILT_LOST_CONTEXTS] = { "agent.lost_contexts",
 					 "%llu allocations were counted without their call stack: the stack database was "
 					 "full (raise --db-size)" },
-		[SILT_LOST_MODULES] = { "agent.lost_modules", "%llu modules did not fit the module table" },
+		[SILT_LOST_MODULES] = { "agent.lost_modules",
+					"%llu loaded modules did not fit the module table: their frames are shown by address" },
 		[SILT_LOST_THREADS] = { "agent.lost_threads", NULL },
 		[SILT_LOST_NESTED] = { "agent.nested", NULL },
 	};

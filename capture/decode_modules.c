@@ -6,8 +6,8 @@
 
 #include "capture/decode_internal.h"
 
-/* Loads at one address, one after another, overlap in this list; a sound program has few of them. */
-#define OVERLAP_MAX 256
+/* Loads at one address, one after another, overlap in this list. */
+#define OVERLAP_MAX SILT_DB_MODULES
 
 static const uint8_t *copy_bytes(struct silt_snapshot *s, const uint8_t *bytes, uint32_t n)
 {
@@ -159,7 +159,11 @@ uint32_t silt_decode_module_of(const struct silt_decode *d, silt_addr pc, uint32
 {
 	size_t low = 0, high = d->ranges.count;
 	uint32_t fallback = SILT_NONE;
+	bool others = false; /* other loads are known there: what is mapped now need not be what was then */
 
+	/* Which of the modules that were there it was, nobody knows. */
+	if (generation == SILT_DB_GENERATION_UNNAMED)
+		return SILT_NONE;
 	while (low < high) { /* the first range that starts above pc */
 		size_t mid = low + (high - low) / 2;
 
@@ -179,6 +183,8 @@ uint32_t silt_decode_module_of(const struct silt_decode *d, silt_addr pc, uint32
 			fallback = r->module;
 		else if (r->generation == generation)
 			return r->module;
+		else
+			others = true;
 	}
-	return fallback;
+	return others ? SILT_NONE : fallback;
 }

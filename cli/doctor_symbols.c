@@ -2,11 +2,13 @@
 /* silt doctor: settings of the lookup of names, and what they lead to. */
 #include "cli/doctor_symbols.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "base/types.h"
 #include "cli/settings.h"
+#include "symbols/cache_dir.h"
 
 static void line(const char *what, const char *value)
 {
@@ -33,6 +35,35 @@ static void show_directories(const struct silt_symbols_options *o)
 		line(dirs[i], access(dirs[i], R_OK | X_OK) ? "absent (install -dbg or -dbgsym packages to fill it)" : "there");
 }
 
+static void show_cache(const struct silt_symbols_options *o)
+{
+	static const struct {
+		const char *sub, *what;
+	} parts[] = {{SILT_CACHE_ANSWERS, "names looked up before"}, {SILT_CACHE_STORE, "debug files from servers"},
+		     {SILT_CACHE_MISSES, "what servers did not have"}};
+	char text[PATH_MAX + 100];
+
+	puts("cache of names");
+	line("directory", o->cache_dir ? o->cache_dir : "none: neither HOME nor XDG_CACHE_HOME nor cache-dir names one");
+	for (size_t i = 0; i < SILT_ARRAY_LEN(parts) && o->cache_dir; i++) {
+		struct silt_error err;
+		int fd = silt_cache_dir_open(o->cache_dir, parts[i].sub, false, &err);
+		struct silt_cache_usage usage = {0};
+
+		if (fd < 0 && fd != SILT_E_NOT_FOUND) {
+			line(parts[i].sub, err.msg);
+			continue;
+		}
+		if (fd >= 0) {
+			usage = silt_cache_dir_usage(fd);
+			close(fd);
+		}
+		snprintf(text, sizeof(text), "%llu files, %llu bytes (%s)", (unsigned long long)usage.files,
+			 (unsigned long long)usage.bytes, parts[i].what);
+		line(parts[i].sub, text);
+	}
+}
+
 void silt_doctor_symbols(void)
 {
 	struct silt_symbols_options options;
@@ -45,9 +76,11 @@ void silt_doctor_symbols(void)
 		return;
 	}
 	show_settings(s);
-	if (silt_settings_options(s, &options, &err))
+	if (silt_settings_options(s, &options, &err)) {
 		line("unusable", err.msg);
-	else
+	} else {
 		show_directories(&options);
+		show_cache(&options);
+	}
 	silt_settings_destroy(s);
 }

@@ -136,6 +136,12 @@ static bool set_demangle(struct parser *p, const char *value)
 	return set_symbols(p, "--demangle", "demangle", value);
 }
 
+static bool set_no_cache(struct parser *p, const char *value)
+{
+	(void)value;
+	return set_symbols(p, "--no-cache", "cache", "no");
+}
+
 static bool set_color(struct parser *p, const char *value)
 {
 	static const char *const WORDS[] = {"auto", "always", "never"};
@@ -171,6 +177,7 @@ static const struct option_row OPTIONS[] = {
 	{"sysroot", "DIR", BOTH, set_sysroot, "put DIR in front of the paths of modules"},
 	{"no-inlines", NULL, BOTH, set_no_inlines, "leave inlined functions out"},
 	{"demangle", "HOW", BOTH, set_demangle, "C++, Rust and D names: full, short (no arguments) or off"},
+	{"no-cache", NULL, BOTH, set_no_cache, "look all names up again, and keep none"},
 	{"color", "WHEN", BOTH, set_color, "auto, always or never (default: auto)"},
 	{"salvage", NULL, BOTH, set_salvage, "take what is intact from a damaged dump"},
 };

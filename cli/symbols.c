@@ -9,11 +9,13 @@
 #include "base/types.h"
 #include "cli/commands.h"
 #include "cli/symbols_command.h"
+#include "symbols/cache_dir.h"
 
 static void print_help(void)
 {
 	puts("usage: silt symbols [OPTIONS] FILE [ADDRESS…]\n"
 	     "       silt symbols --list [OPTIONS] DUMP|FILE\n"
+	     "       silt symbols --clear-cache\n"
 	     "\n"
 	     "Prints the function, file and line of link-time addresses (hexadecimal) in an ELF file, inlined calls\n"
 	     "innermost first. Without ADDRESS they are read from standard input and answered as they come. Addresses\n"
@@ -21,11 +23,13 @@ static void print_help(void)
 	     "\n"
 	     "options:\n"
 	     "  -a, --addresses       print each address before its answer\n"
+	     "      --clear-cache     remove all answers and files that are kept, and end\n"
 	     "      --debug-dir DIR   look for debug files here first; may be repeated\n"
 	     "      --demangle HOW    full (default), short (no arguments) or off\n"
 	     "  -h, --help            this text\n"
 	     "      --json            one JSON object a line and address\n"
 	     "      --list            what was found for each module of a dump, and what was tried\n"
+	     "      --no-cache        look all names up again, and keep none\n"
 	     "      --no-inlines      physical functions only\n"
 	     "      --symbol-path PATH  as SILT_SYMBOL_PATH: directories, a cache and servers\n"
 	     "      --sysroot DIR     FILE and its debug files lie below DIR\n"
@@ -91,7 +95,7 @@ static int set(struct silt_symbols_request *q, const char *option, const char *k
 	return r ? usage("%s", err.msg) : -1;
 }
 
-enum { DEBUG_DIR = 256, DEMANGLE, JSON, LIST, NO_INLINES, SYMBOL_PATH, SYSROOT };
+enum { CLEAR_CACHE = 256, DEBUG_DIR, DEMANGLE, JSON, LIST, NO_CACHE, NO_INLINES, SYMBOL_PATH, SYSROOT };
 
 static int take_option(struct silt_symbols_request *q, int c)
 {
@@ -121,6 +125,10 @@ static int take_option(struct silt_symbols_request *q, int c)
 		return q->json = true, -1;
 	case LIST:
 		return q->list = true, -1;
+	case CLEAR_CACHE:
+		return q->clear_cache = true, -1;
+	case NO_CACHE:
+		return set(q, "--no-cache", "cache", "no");
 	case DEBUG_DIR:
 		return set(q, "--debug-dir", "debug-dir", optarg);
 	case DEMANGLE:
@@ -143,6 +151,7 @@ static int parse_options(int argc, char **argv, struct silt_symbols_request *q)
 	static const struct option options[] = {
 		{"addresses", no_argument, NULL, 'a'},
 		{"basenames", no_argument, NULL, 's'},
+		{"clear-cache", no_argument, NULL, CLEAR_CACHE},
 		{"debug-dir", required_argument, NULL, DEBUG_DIR},
 		{"demangle", required_argument, NULL, DEMANGLE},
 		{"exe", required_argument, NULL, 'e'},
@@ -151,6 +160,7 @@ static int parse_options(int argc, char **argv, struct silt_symbols_request *q)
 		{"inlines", no_argument, NULL, 'i'},
 		{"json", no_argument, NULL, JSON},
 		{"list", no_argument, NULL, LIST},
+		{"no-cache", no_argument, NULL, NO_CACHE},
 		{"no-inlines", no_argument, NULL, NO_INLINES},
 		{"pretty-print", no_argument, NULL, 'p'},
 		{"symbol-path", required_argument, NULL, SYMBOL_PATH},
@@ -175,6 +185,8 @@ static int parse_operands(int argc, char **argv, struct silt_symbols_request *q)
 {
 	uint64_t address;
 
+	if (q->clear_cache)
+		return q->file || optind < argc ? usage("%s takes no operands", "--clear-cache") : -1;
 	if (!q->file) {
 		if (optind == argc)
 			return usage("%s is missing", "FILE");
@@ -201,9 +213,28 @@ static int make_options(struct silt_symbols_request *q)
 	if (silt_settings_options(q->settings, &q->options, &err))
 		return usage("%s", err.msg);
 	q->options.bare_names = q->classic;
+	q->options.no_linkage = true; /* nothing prints them */
 	if (q->classic && !q->how)
 		q->options.demangle = q->demangle ? SILT_DEMANGLE_FULL : SILT_DEMANGLE_OFF;
 	return -1;
+}
+
+static int clear_cache(const struct silt_symbols_request *q)
+{
+	struct silt_error err;
+	int64_t freed;
+
+	if (!q->options.cache_dir) {
+		fputs("silt symbols: there is no cache: neither HOME nor XDG_CACHE_HOME nor the setting cache-dir names a place\n", stderr);
+		return SILT_EXIT_UNUSABLE;
+	}
+	freed = silt_cache_clear(q->options.cache_dir, &err);
+	if (freed < 0) {
+		fprintf(stderr, "silt symbols: %s\n", err.msg);
+		return SILT_EXIT_UNUSABLE;
+	}
+	printf("%s: %lld bytes freed\n", q->options.cache_dir, (long long)freed);
+	return SILT_EXIT_OK;
 }
 
 static bool asks_for_help(int argc, char **argv)
@@ -229,7 +260,7 @@ int silt_cmd_symbols(int argc, char **argv)
 	if (status < 0)
 		status = make_options(&q);
 	if (status < 0)
-		status = q.list ? silt_symbols_list(&q) : silt_symbols_answer(&q);
+		status = q.clear_cache ? clear_cache(&q) : q.list ? silt_symbols_list(&q) : silt_symbols_answer(&q);
 	silt_vec_free(&q.addresses);
 	silt_settings_destroy(q.settings);
 	return status;

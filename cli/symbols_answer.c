@@ -17,6 +17,7 @@
 
 enum {
 	INPUT_BYTES = 1 << 16,
+	OUTPUT_BYTES = 1 << 18,
 	BATCH_ADDRESSES = 1 << 16,
 	MAX_KNOWN = 1 << 20, /* answers held in memory; beyond, they are forgotten and looked up again */
 };
@@ -75,28 +76,61 @@ static void print_json(const struct session *s, uint64_t address, const struct s
 	silt_json_end(&j);
 }
 
+/* The unlocked calls: answers are megabytes in small pieces, written by one thread. */
+static void put(const char *text)
+{
+	fputs_unlocked(text, stdout);
+}
+
+static void put_number(uint64_t value)
+{
+	char digits[24], *p = digits + sizeof(digits) - 1;
+
+	*p = '\0';
+	do
+		*--p = (char)('0' + value % 10);
+	while (value /= 10);
+	put(p);
+}
+
+static const char *or_unknown(const char *text)
+{
+	return text ? text : "??";
+}
+
 static void print_text(const struct session *s, uint64_t address, const struct silt_symbol_frame *frames, size_t count)
 {
 	if (s->q->show_addresses)
 		printf("0x%" PRIx64 "\n", address);
 	if (!count)
-		puts("??\n??:0");
-	for (size_t i = 0; i < count; i++)
-		printf("%s\n%s:%" PRIu32 "%s\n", frames[i].function ? frames[i].function : "??",
-		       frames[i].file ? frames[i].file : "??", frames[i].line, frames[i].inlined ? " (inlined)" : "");
+		put("??\n??:0\n");
+	for (size_t i = 0; i < count; i++) {
+		put(or_unknown(frames[i].function));
+		put("\n");
+		put(or_unknown(frames[i].file));
+		put(":");
+		put_number(frames[i].line);
+		put(frames[i].inlined ? " (inlined)\n" : "\n");
+	}
 }
 
 static void print_place(const struct session *s, const struct silt_symbol_frame *f, uint32_t discriminator)
 {
 	const char *slash = f->file && s->q->base_names ? strrchr(f->file, '/') : NULL;
 
-	fputs(slash ? slash + 1 : f->file ? f->file : "??", stdout);
-	if (!f->line)
-		puts(":?");
-	else if (discriminator)
-		printf(":%" PRIu32 " (discriminator %" PRIu32 ")\n", f->line, discriminator);
-	else
-		printf(":%" PRIu32 "\n", f->line);
+	put(slash ? slash + 1 : or_unknown(f->file));
+	put(":");
+	if (!f->line) {
+		put("?\n");
+		return;
+	}
+	put_number(f->line);
+	if (discriminator) {
+		put(" (discriminator ");
+		put_number(discriminator);
+		put(")");
+	}
+	put("\n");
 }
 
 /* As addr2line of binutils 2.40 prints it, byte for byte: the discriminator of the address is that of all its frames. */
@@ -106,13 +140,17 @@ static void print_classic(const struct session *s, uint64_t address, const struc
 
 	if (q->show_addresses)
 		printf("0x%0*" PRIx64 "%s", s->file.elf_class == 64 ? 16 : 8, address, q->pretty ? ": " : "\n");
-	if (!count)
-		printf("%s??:0\n", !q->functions ? "" : q->pretty ? "?? " : "??\n");
+	if (!count) {
+		put(!q->functions ? "" : q->pretty ? "?? " : "??\n");
+		put("??:0\n");
+	}
 	for (size_t i = 0; i < count && (i == 0 || q->inlines); i++) {
 		if (i && q->pretty)
-			fputs(" (inlined by) ", stdout);
-		if (q->functions)
-			printf("%s%s", frames[i].function ? frames[i].function : "??", q->pretty ? " at " : "\n");
+			put(" (inlined by) ");
+		if (q->functions) {
+			put(or_unknown(frames[i].function));
+			put(q->pretty ? " at " : "\n");
+		}
 		print_place(s, &frames[i], frames[0].discriminator);
 	}
 }
@@ -299,6 +337,9 @@ int silt_symbols_answer(const struct silt_symbols_request *q)
 	if (!s)
 		return silt_symbols_no_memory();
 	s->q = q;
+	/* Batches are flushed by hand; a terminal sees lines as they come. */
+	if (!isatty(STDOUT_FILENO))
+		setvbuf(stdout, NULL, _IOFBF, OUTPUT_BYTES);
 	status = inspect(s);
 	if (status < 0 && open_symbols(s, &err))
 		status = fail(&err);

@@ -20,15 +20,9 @@ struct silt_cursor {
 
 static inline struct silt_cursor silt_cursor_at(const uint8_t *data, uint64_t size, uint64_t offset)
 {
-	struct silt_cursor c = {data, data + size, false};
-
-	if (!data || offset > size) {
-		c.p = c.end;
-		c.bad = true;
-	} else {
-		c.p += offset;
-	}
-	return c;
+	if (!data || offset > size)
+		return (struct silt_cursor){data, data, true};
+	return (struct silt_cursor){data + offset, data + size, false};
 }
 
 static inline size_t silt_cursor_left(const struct silt_cursor *c)

@@ -252,7 +252,7 @@ int silt_files_find(const struct silt_file_query *q, struct silt_files *ret, str
 
 	if (!s)
 		return silt_error_set(err, SILT_E_NOMEM, "%s: out of memory", q->path);
-	*ret = (struct silt_files){.attempt = ret->attempt, .data = ret->data};
+	*ret = (struct silt_files){.attempt = ret->attempt, .depend = ret->depend, .data = ret->data};
 	silt_finder_init(s, q, ret);
 	silt_finder_find_module(s);
 	if (!ret->main || !silt_object_has(ret->main, ".debug_info"))

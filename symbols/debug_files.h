@@ -30,6 +30,9 @@ struct silt_files {
 	bool alt_missing;          /* a dwz file is named and was not found */
 	char *alt_name;            /* what it is called */
 	void (*attempt)(void *data, const char *text); /* told of every file tried: "path: what came of it" */
+	/* Told of every file before it is looked at, whether it is there or not; a path below a root, as silt_rooted_path takes
+	 * them. May be NULL. */
+	void (*depend)(void *data, const char *root, const char *path);
 	void *data;
 };
 

@@ -96,6 +96,8 @@ struct silt_object *silt_finder_open(const struct silt_finder *s, const char *ro
 		silt_finder_report(s, "%.200s: the name is too long, or its links run in circles", inner);
 		return NULL;
 	}
+	if (s->f->depend)
+		s->f->depend(s->f->data, root, inner);
 	if (access(path, F_OK)) {
 		silt_finder_report(s, "%s: not there", path);
 		return NULL;

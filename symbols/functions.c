@@ -174,7 +174,8 @@ static bool spans_hit(const struct walk *w)
 }
 
 /* Gives the addresses in the ranges to a new scope if they belong to its parent now: so scopes nest properly even when
- * the file's ranges do not. Returns the scope, or SILT_NO_SCOPE when no address was taken. */
+ * the file's ranges do not. Of functions that share their code (the linker folded them) the first one has it. Returns the
+ * scope, or SILT_NO_SCOPE when no address was taken. */
 static uint32_t claim(struct walk *w, const struct silt_scope *scope)
 {
 	uint32_t id = (uint32_t)w->scopes->items.count;

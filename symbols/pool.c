@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "base/reader.h"
 #include "base/writer.h"
+#include "symbols/cache.h"
 #include "symbols/demangle.h"
 #include "symbols/sandbox.h"
 #include "symbols/symbols_internal.h"
@@ -195,6 +196,37 @@ static bool add_source(struct silt_symbols_module *m, uint8_t kind, const char *
 	return silt_vec_push(&m->found, found);
 }
 
+static bool add_note(struct silt_symbols_module *m, const char *text)
+{
+	for (size_t i = 0; i < m->notes.count; i++)
+		if (m->notes.items[i] == text)
+			return true;
+	return silt_vec_push(&m->notes, text);
+}
+
+/* A text inside a record. */
+static const char *read_part(struct pool *p, struct silt_reader *r)
+{
+	size_t size;
+	const char *text = silt_reader_text(r, SILT_WIRE_MAX_STRING, &size);
+
+	return text ? silt_intern_text(p->sy->strings, silt_intern_add_bytes(p->sy->strings, text, size)) : NULL;
+}
+
+static bool read_dependency(struct pool *p, struct silt_symbols_module *m, struct silt_reader *r)
+{
+	struct silt_dependency d = {0};
+
+	d.identity.inode = silt_reader_varint(r);
+	d.identity.size = silt_reader_varint(r);
+	d.identity.modified = silt_reader_svarint(r);
+	d.identity.changed = silt_reader_svarint(r);
+	d.fresh = silt_reader_u8(r);
+	d.root = read_part(p, r);
+	d.path = read_part(p, r);
+	return silt_reader_ok(r) && !silt_reader_left(r) && d.root && d.path && silt_cache_depend(m, &d);
+}
+
 /* One record; false when a sane child would not say it. */
 static bool read_record(struct pool *p, struct task *t, struct silt_reader *r)
 {
@@ -211,7 +243,11 @@ static bool read_record(struct pool *p, struct task *t, struct silt_reader *r)
 	case SILT_WIRE_WARNING:
 		text = read_text(p, r);
 		m->failed = true;
-		return text && silt_symbols_warn(p->sy, NULL, "%s", text) == SILT_OK;
+		return text && add_note(m, text) && silt_symbols_warn(p->sy, NULL, "%s", text) == SILT_OK;
+	case SILT_WIRE_DEPENDS:
+		return read_dependency(p, m, r);
+	case SILT_WIRE_UNCERTAIN:
+		return m->uncertain = true;
 	case SILT_WIRE_ATTEMPT:
 		text = read_text(p, r);
 		return text && silt_vec_push(&m->attempts, text);
@@ -318,6 +354,7 @@ static int finish_task(struct pool *p, struct task *t, struct silt_error *err)
 	p->sy->modules.items[t->module].failed = true;
 	if (!ran_out_of_time(t, status) && !t->no_dwarf)
 		forget_answers(t);
+	p->sy->modules.items[t->module].uncertain = true;
 	r = warn_of_death(p, t, status, err);
 	if (r || t->no_dwarf)
 		return r;

@@ -104,12 +104,29 @@ void silt_report_source(struct silt_report *r, unsigned kind, const char *path)
 	end_record(r, at);
 }
 
+void silt_report_mark(struct silt_report *r, enum silt_wire_type type)
+{
+	end_record(r, begin_record(r, type));
+}
+
+void silt_report_dependency(struct silt_report *r, const struct silt_dependency *d)
+{
+	size_t at = begin_record(r, SILT_WIRE_DEPENDS);
+
+	silt_writer_varint(&r->out, d->identity.inode);
+	silt_writer_varint(&r->out, d->identity.size);
+	silt_writer_svarint(&r->out, d->identity.modified);
+	silt_writer_svarint(&r->out, d->identity.changed);
+	silt_writer_u8(&r->out, d->fresh);
+	silt_writer_text(&r->out, d->root, strlen(d->root));
+	silt_writer_text(&r->out, d->path, strlen(d->path));
+	end_record(r, at);
+}
+
 bool silt_report_end(struct silt_report *r)
 {
 	if (!r->failed) {
-		size_t at = begin_record(r, SILT_WIRE_END);
-
-		end_record(r, at);
+		silt_report_mark(r, SILT_WIRE_END);
 	}
 	flush(r);
 	return !r->failed;

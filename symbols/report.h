@@ -5,6 +5,7 @@
 
 #include "base/hash.h"
 #include "base/writer.h"
+#include "symbols/depend.h"
 #include "symbols/wire.h"
 
 struct silt_report {
@@ -31,6 +32,10 @@ void silt_report_answer(struct silt_report *r, size_t index, const struct silt_r
 void silt_report_text(struct silt_report *r, enum silt_wire_type type, const char *text);
 /** Which file gave names of what kind. */
 void silt_report_source(struct silt_report *r, unsigned kind, const char *path);
+/** A record without a payload. */
+void silt_report_mark(struct silt_report *r, enum silt_wire_type type);
+/** A file that answers depend on. */
+void silt_report_dependency(struct silt_report *r, const struct silt_dependency *d);
 /** Sends the end mark and everything before it. False when something was lost. */
 bool silt_report_end(struct silt_report *r);
 

@@ -107,6 +107,8 @@ static bool open_file(struct silt_splits *s, const char *path, struct split_file
 	struct silt_error err = {0};
 	struct stat st;
 
+	if (s->files->depend)
+		s->files->depend(s->files->data, "", path);
 	/* The name comes from a file: to open a device may do something. */
 	if (stat(path, &st) || !S_ISREG(st.st_mode)) {
 		tell(s, "%s: not there", path);

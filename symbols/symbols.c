@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "symbols/cache.h"
 #include "symbols/search.h"
 #include "symbols/symbols_internal.h"
 
@@ -53,6 +55,7 @@ struct silt_symbols *silt_symbols_create(const struct silt_symbols_options *opts
 
 	if (!sy)
 		return NULL;
+	sy->cache_dir = -1;
 	sy->arena = silt_arena_create();
 	sy->strings = silt_intern_create();
 	sy->module_keys = silt_intern_create();
@@ -67,8 +70,14 @@ void silt_symbols_destroy(struct silt_symbols *sy)
 {
 	if (!sy)
 		return;
+	silt_cache_save(sy, true);
 	for (size_t i = 0; i < sy->modules.count; i++) {
 		struct silt_symbols_module *m = &sy->modules.items[i];
+
+		silt_cache_close(m);
+		silt_vec_free(&m->notes);
+		silt_vec_free(&m->dependencies);
+		silt_map_deinit(&m->dependency_map);
 
 		silt_vec_free(&m->pending);
 		silt_vec_free(&m->pcs);
@@ -79,6 +88,8 @@ void silt_symbols_destroy(struct silt_symbols *sy)
 	silt_vec_free(&sy->modules);
 	silt_vec_free(&sy->warnings);
 	silt_vec_free(&sy->processes);
+	if (sy->cache_dir >= 0)
+		close(sy->cache_dir);
 	silt_intern_destroy(sy->module_keys);
 	silt_intern_destroy(sy->strings);
 	silt_arena_destroy(sy->arena);
@@ -301,32 +312,97 @@ static bool has_file(const struct silt_symbols_module *m)
 	return m->path[0] != '[' || (strcmp(m->path, "[vdso]") == 0 && m->build_id_len);
 }
 
+/* The addresses of one module that nothing is known of yet, and where in its work they came from. */
+struct rest {
+	const struct silt_pool_work *of;
+	uint64_t *pcs;
+	size_t *places;
+	struct silt_answer *answers;
+	size_t count;
+};
+
+static void rest_deinit(struct rest *r)
+{
+	free(r->pcs);
+	free(r->places);
+	free(r->answers);
+}
+
+/* Answers from the cache go straight to their places. */
+static bool rest_init(struct rest *r, struct silt_symbols *sy, const struct silt_pool_work *w)
+{
+	struct silt_symbols_module *m = &sy->modules.items[w->module];
+	bool *known = calloc(w->count, sizeof(*known));
+
+	*r = (struct rest){.of = w, .pcs = calloc(w->count, sizeof(*r->pcs)), .places = calloc(w->count, sizeof(*r->places)),
+			   .answers = calloc(w->count, sizeof(*r->answers))};
+	if (!known || !r->pcs || !r->places || !r->answers) {
+		free(known);
+		rest_deinit(r);
+		return false;
+	}
+	silt_cache_take(sy, m, w->pcs, w->count, w->answers, known);
+	for (size_t i = 0; i < w->count; i++) {
+		if (known[i])
+			continue;
+		r->places[r->count] = i;
+		r->pcs[r->count++] = w->pcs[i];
+	}
+	m->fresh += r->count;
+	free(known);
+	return true;
+}
+
+/* Looks up in files what the cache does not know. */
+static int look_up(struct silt_symbols *sy, const struct silt_pool_work *work, size_t count, struct silt_error *err)
+{
+	struct rest *rests = calloc(count + 1, sizeof(*rests));
+	struct silt_pool_work *files = calloc(count + 1, sizeof(*files));
+	size_t n = 0, file_count = 0;
+	int r = rests && files ? SILT_OK : no_memory(err);
+
+	for (size_t i = 0; i < count && !r; i++) {
+		if (!has_file(&sy->modules.items[work[i].module]))
+			continue;
+		if (!rest_init(&rests[n], sy, &work[i]))
+			r = no_memory(err);
+		else if (rests[n++].count)
+			files[file_count++] = (struct silt_pool_work){.module = work[i].module, .pcs = rests[n - 1].pcs,
+								      .answers = rests[n - 1].answers, .count = rests[n - 1].count};
+	}
+	if (!r)
+		r = silt_pool_run(sy, files, file_count, err);
+	if (!r)
+		r = warn_of_missing(sy, work, count, err);
+	for (size_t i = 0; i < n; i++) {
+		for (size_t k = 0; k < rests[i].count && !r; k++)
+			rests[i].of->answers[rests[i].places[k]] = rests[i].answers[k];
+		rest_deinit(&rests[i]);
+	}
+	free(rests);
+	free(files);
+	return r;
+}
+
 int silt_symbols_resolve(struct silt_symbols *sy, struct silt_error *err)
 {
 	struct silt_pool_work *work = calloc(sy->modules.count + 1, sizeof(*work));
-	size_t n = 0, files = 0;
+	size_t n = 0;
 	int r;
 
 	if (!work)
 		return no_memory(err);
 	r = collect_work(sy, work, &n, err);
-	if (!r) {
-		struct silt_pool_work *with_file = calloc(n + 1, sizeof(*with_file));
-
-		for (size_t i = 0; with_file && i < n; i++)
-			if (has_file(&sy->modules.items[work[i].module]))
-				with_file[files++] = work[i];
-		r = with_file ? silt_pool_run(sy, with_file, files, err) : no_memory(err);
-		if (!r)
-			r = warn_of_missing(sy, with_file, files, err);
-		free(with_file);
-	}
+	if (!r)
+		r = look_up(sy, work, n, err);
 	for (size_t i = 0; i < n; i++) {
 		if (!r)
 			merge(&sy->modules.items[work[i].module], work[i].answers);
 		free(work[i].answers);
 	}
 	free(work);
+	if (!r)
+		silt_cache_save(sy, false);
 	return r;
 }
 

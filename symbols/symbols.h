@@ -35,6 +35,7 @@ struct silt_symbols_options {
 	size_t debug_dir_count;
 	const char *sysroot; /* prefix for module paths, or NULL */
 	bool no_inlines;
+	bool no_linkage; /* answers that are known already may come without linkage names: quicker */
 	bool bare_names; /* a function without a linkage name is called what its entry says, without namespaces and classes */
 	enum silt_demangle demangle;
 	uint64_t max_memory;      /* bytes a parsing child may use; 0: default */

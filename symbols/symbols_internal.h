@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/hash.h"
 #include "base/vec.h"
+#include "symbols/depend.h"
 #include "symbols/symbols.h"
 
 struct silt_answer {
@@ -25,6 +26,15 @@ struct silt_symbols_module {
 	SILT_VEC(const char *) attempts;
 	SILT_VEC(struct silt_symbols_found) found;
 	bool failed; /* a child died of it, or the files were not found: there is a warning already */
+	/* For the cache (cache.c). */
+	SILT_VEC(const char *) notes;             /* warnings of this module's children */
+	SILT_VEC(struct silt_dependency) dependencies;
+	struct silt_map dependency_map;           /* hash of root and path -> index */
+	struct silt_cache_file *cache;            /* what was kept of it; NULL: nothing that holds */
+	bool cache_sought;
+	bool uncertain; /* a child died, or a file changed meanwhile: nothing of this run is kept */
+	size_t fresh;   /* answers that are not kept yet */
+	size_t saved;   /* answers there were when they were kept last */
 };
 
 struct silt_symbols {
@@ -36,6 +46,8 @@ struct silt_symbols {
 	SILT_VEC(const char *) warnings;
 	SILT_VEC(unsigned) processes; /* silt_symbols_add_process */
 	int64_t captured;             /* the earliest of theirs; 0: none is known */
+	int cache_dir;                /* of answers; negative: not open */
+	bool cache_written;           /* since it was trimmed last */
 };
 
 /** Adds a warning unless it is there already. */

@@ -33,7 +33,8 @@ static bool is_better(const struct silt_elf_symbol *s, int rank, const struct si
 		return !than->name || s->value > than->start;
 	if (rank != than->rank)
 		return rank > than->rank;
-	return s->size > than->size;
+	/* Of equals (constructors have two names) the last one in the table, as LLVM has it. */
+	return s->size >= than->size;
 }
 
 static void take(void *data, const struct silt_elf_symbol *s)

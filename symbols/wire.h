@@ -15,6 +15,8 @@ enum silt_wire_type {
 	SILT_WIRE_WARNING,    /* text for people */
 	SILT_WIRE_ATTEMPT,    /* "path: what came of it" */
 	SILT_WIRE_SOURCE,     /* 1 byte enum silt_symbols_source, then the path of the file that gave it */
+	SILT_WIRE_DEPENDS,    /* a file: its identity (struct silt_identity), fresh, root and path as varint length + bytes */
+	SILT_WIRE_UNCERTAIN,  /* answers are incomplete by chance (memory): not to be kept */
 	SILT_WIRE_END,        /* nothing is missing */
 };
 

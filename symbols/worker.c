@@ -30,6 +30,7 @@ struct open_end {
 	uint32_t index;               /* of the address */
 	uint32_t frame_count;         /* known frames; 0: nothing is known */
 	size_t frame_first;           /* into open_frames */
+	uint64_t pc;                  /* to look up: the function's start where that is known, it may have parts elsewhere */
 };
 
 struct worker {
@@ -156,7 +157,8 @@ static uint32_t file_string(struct worker *w, uint32_t file)
 /* Lets an address wait for the symbol tables, with the frames it has. */
 static void leave_open(struct worker *w, uint32_t index, const struct silt_report_frame *frames, size_t count)
 {
-	struct open_end end = {index, (uint32_t)count, w->open_frames.count};
+	bool known = count && frames[count - 1].function && frames[count - 1].start;
+	struct open_end end = {index, (uint32_t)count, w->open_frames.count, known ? frames[count - 1].start : w->job->pcs[index]};
 
 	for (size_t i = 0; i < count; i++)
 		if (!silt_vec_push(&w->open_frames, frames[i]))
@@ -317,7 +319,7 @@ static int compare_open_ends(const void *a, const void *b)
 {
 	const struct open_end *x = a, *y = b;
 
-	return x->index < y->index ? -1 : x->index > y->index;
+	return x->pc < y->pc ? -1 : x->pc > y->pc;
 }
 
 static void report_source(void *data, unsigned kind, const char *path)
@@ -365,7 +367,7 @@ static void answer_by_symbols(struct worker *w)
 	if (n)
 		qsort(w->open_ends.items, n, sizeof(*w->open_ends.items), compare_open_ends);
 	for (size_t i = 0; i < n; i++)
-		pcs[i] = w->job->pcs[w->open_ends.items[i].index];
+		pcs[i] = w->open_ends.items[i].pc;
 	if (n && silt_tables_find(&w->files, pcs, n, hits, &events, &w->packed, NULL))
 		w->failed = true;
 	for (size_t i = 0; i < n; i++)
@@ -408,6 +410,18 @@ static void tell_what_is_there(struct worker *w)
 		silt_report_source(&w->report, SILT_SOURCE_DYNSYM, silt_object_path(w->files.main));
 }
 
+/* What a live process has mapped is compared by build-id when it is used; where it lies in /proc says nothing later. */
+static void report_depend(void *data, const char *root, const char *path)
+{
+	struct worker *w = data;
+	struct silt_dependency d = {.root = root, .path = path};
+
+	if (strncmp(root, "/proc/", 6) == 0 || (!*root && strncmp(path, "/proc/", 6) == 0))
+		return;
+	silt_dependency_look(&d);
+	silt_report_dependency(&w->report, &d);
+}
+
 bool silt_worker_run(const struct silt_job *job, int fd)
 {
 	struct worker w = {.job = job};
@@ -417,6 +431,7 @@ bool silt_worker_run(const struct silt_job *job, int fd)
 	if (!silt_report_init(&w.report, fd))
 		return false;
 	w.files.attempt = report_attempt;
+	w.files.depend = report_depend;
 	w.files.data = &w;
 	if (silt_files_find(&job->query, &w.files, &err)) {
 		silt_report_text(&w.report, SILT_WIRE_WARNING, err.msg);
@@ -431,8 +446,10 @@ bool silt_worker_run(const struct silt_job *job, int fd)
 			silt_report_text(&w.report, SILT_WIRE_WARNING, w.dwarf->section_damage.msg);
 		answer_by_symbols(&w);
 	}
-	if (w.failed)
+	if (w.failed) {
 		silt_report_text(&w.report, SILT_WIRE_WARNING, "out of memory while reading debug information");
+		silt_report_mark(&w.report, SILT_WIRE_UNCERTAIN);
+	}
 	done = silt_report_end(&w.report) && !w.failed;
 	silt_splits_destroy(w.splits);
 	silt_dwarf_destroy(w.dwarf);

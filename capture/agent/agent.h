@@ -146,7 +146,7 @@ struct agent_module {
 	uint32_t generation;
 	uint32_t alive;
 };
-/** The module that holds pc, or NULL. The result stays valid: entries are never reused. */
+/** The module that holds pc, or NULL. The result stays valid while the module does. */
 const struct agent_module *module_find(uint64_t pc);
 /** Looks for unloaded modules after the loader was active. */
 void module_refresh(void);

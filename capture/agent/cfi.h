@@ -52,6 +52,10 @@ struct cfi_module {
  *  False: no unwind information covers it, or it is damaged or unsupported. */
 bool cfi_find_row(const struct cfi_module *m, uint64_t pc, struct cfi_row *ret);
 
+/** The same for a return address. Where no call ends in front of it and a function begins there, nobody came from there: such an
+ *  address is put at the bottom of a coroutine's stack (glibc's makecontext: __start_context), and is the outermost frame. */
+bool cfi_find_return_row(const struct cfi_module *m, uint64_t ra, struct cfi_row *ret);
+
 /* A row in 24 bits, for frames whose unwinding only needs rsp and rbp. */
 enum cfi_type {
 	CFI_T_NONE = 0,      /* no information: stop, truncated */

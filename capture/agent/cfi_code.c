@@ -103,8 +103,14 @@ static bool loader_row(const struct cfi_module *m, uint64_t pc, struct cfi_row *
 	if (!code_is(m, at, loader_lea, sizeof(loader_lea)) ||
 	    !code_is(m, at + LOADER_LEA_LEN, loader_jump, sizeof(loader_jump)))
 		return false;
-	ret->pc_begin = pc;
-	ret->pc_end = pc + 1;
+	cfi_code_outermost(pc, pc + 1, ret);
+	return true;
+}
+
+void cfi_code_outermost(uint64_t begin, uint64_t end, struct cfi_row *ret)
+{
+	ret->pc_begin = begin;
+	ret->pc_end = end;
 	ret->signal_frame = false;
 	ret->cfa_reg = CFI_RSP;
 	ret->cfa_offset = 0;
@@ -116,7 +122,44 @@ static bool loader_row(const struct cfi_module *m, uint64_t pc, struct cfi_row *
 		ret->regs[r].expr = 0;
 		ret->regs[r].expr_len = 0;
 	}
-	return true;
+}
+
+/* Bytes of a call through a register or memory, by its ModRM and SIB bytes (Intel SDM volume 2, 2.1.5); 0: it is none (FF /2). */
+static unsigned call_length(uint8_t modrm, uint8_t sib)
+{
+	unsigned mod = modrm >> 6, rm = modrm & 7, length = 2;
+
+	if ((modrm >> 3 & 7) != 2)
+		return 0;
+	if (mod == 3)
+		return length;
+	if (rm == 4)
+		length++;
+	if (mod == 1)
+		return length + 1;
+	if (mod == 2 || rm == 5 || (rm == 4 && (sib & 7) == 5))
+		return length + 4;
+	return length;
+}
+
+bool cfi_code_is_called(const struct cfi_module *m, uint64_t addr)
+{
+	struct cfi_cursor c = cfi_cursor_at(m, addr - 5);
+
+	if (cfi_cursor_uint(&c, 1) == 0xe8 && !c.bad)
+		return true;
+	for (unsigned length = 2; length <= 7; length++) {
+		uint8_t modrm, sib;
+
+		c = cfi_cursor_at(m, addr - length);
+		if (cfi_cursor_uint(&c, 1) != 0xff || c.bad)
+			continue;
+		modrm = (uint8_t)cfi_cursor_uint(&c, 1);
+		sib = (uint8_t)cfi_cursor_uint(&c, 1);
+		if (call_length(modrm, sib) == length)
+			return true;
+	}
+	return false;
 }
 
 bool cfi_code_row(const struct cfi_module *m, uint64_t pc, struct cfi_row *ret)

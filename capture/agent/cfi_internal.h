@@ -71,6 +71,10 @@ bool cfi_program_run(const struct cfi_module *m, const struct cfi_fde *fde, uint
 /** Fills the row of code that has no unwind information but is known by its bytes: the signal trampoline of C
  *  libraries that do not describe it (musl), and the start code of glibc's loader (outermost frame). */
 bool cfi_code_row(const struct cfi_module *m, uint64_t pc, struct cfi_row *ret);
+/** Whether the bytes in front of addr are a call instruction. */
+bool cfi_code_is_called(const struct cfi_module *m, uint64_t addr);
+/** Fills the row of an outermost frame for [begin, end). */
+void cfi_code_outermost(uint64_t begin, uint64_t end, struct cfi_row *ret);
 /** Whether the row is exactly that of the kernel's rt_sigframe. */
 bool cfi_row_is_sigframe(const struct cfi_row *row);
 

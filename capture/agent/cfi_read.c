@@ -228,6 +228,18 @@ static bool fde_find(const struct cfi_module *m, uint64_t pc, struct cfi_fde *re
 	return table_search(c, table_enc, base, pc, &fde) && fde_parse(m, fde, pc, ret);
 }
 
+bool cfi_find_return_row(const struct cfi_module *m, uint64_t ra, struct cfi_row *ret)
+{
+	struct cfi_fde fde;
+
+	if (!cfi_code_is_called(m, ra) && m->eh_frame_hdr != 0 && fde_find(m, ra, &fde) && fde.pc_begin == ra &&
+	    !fde.cie.signal_frame) {
+		cfi_code_outermost(fde.pc_begin, fde.pc_end, ret);
+		return true;
+	}
+	return cfi_find_row(m, ra - 1, ret);
+}
+
 bool cfi_find_row(const struct cfi_module *m, uint64_t pc, struct cfi_row *ret)
 {
 	struct cfi_fde fde;

@@ -30,8 +30,18 @@ struct link_head {
 static int (*find_object)(void *, struct find_object *);
 static const struct silt_agent_module *given;
 static uint32_t given_count;
-static struct agent_module modules[SILT_DB_MODULES];
-static uint32_t module_count;
+/* The first are those of the database's table, at the same places. The others are for what finds no place there: for unwinding
+ * alone, so their entries are used again. */
+#define UNNAMED 64u
+static struct agent_module modules[SILT_DB_MODULES + UNNAMED];
+static uint32_t module_count, unnamed_count;
+
+/* By what a file is known when it is loaded again. */
+static struct identity {
+	uint64_t path_hash;
+	uint32_t build_id_len; /* 0: it may be another file by now */
+	uint8_t build_id[sizeof(((struct silt_db_module *)0)->build_id)];
+} identities[SILT_DB_MODULES];
 
 void module_setup(void *dl_find_object)
 {
@@ -65,7 +75,7 @@ static bool look_up(uint64_t pc, struct find_object *ret)
 }
 
 /* Reads a PT_NOTE segment for NT_GNU_BUILD_ID. */
-static void note_build_id(const uint8_t *p, uint64_t size, uint64_t align, struct silt_db_module *dst)
+static void note_build_id(const uint8_t *p, uint64_t size, uint64_t align, struct identity *dst)
 {
 	uint64_t at = 0, pad = align == 8 ? 7 : 3;
 
@@ -87,22 +97,49 @@ static void note_build_id(const uint8_t *p, uint64_t size, uint64_t align, struc
 	}
 }
 
-static void find_build_id(const struct agent_module *m, struct silt_db_module *dst)
+static void find_build_id(const struct agent_module *m, struct identity *dst)
 {
 	const Elf64_Ehdr *eh = (const void *)m->start;
+	uint64_t bias = ((const struct link_head *)m->link_map)->addr;
 	const Elf64_Phdr *ph;
 
+	dst->build_id_len = 0;
 	if (eh->e_ident[0] != ELFMAG0 || eh->e_ident[1] != ELFMAG1 || eh->e_ident[2] != ELFMAG2 ||
 	    eh->e_ident[3] != ELFMAG3 || eh->e_phentsize != sizeof(*ph) ||
 	    m->start + eh->e_phoff + eh->e_phnum * sizeof(*ph) > m->end)
 		return;
 	ph = (const void *)(m->start + eh->e_phoff);
 	for (unsigned i = 0; i < eh->e_phnum && !dst->build_id_len; i++) {
-		uint64_t at = dst->bias + ph[i].p_vaddr;
+		uint64_t at = bias + ph[i].p_vaddr;
 
 		if (ph[i].p_type == PT_NOTE && at >= m->start && at + ph[i].p_filesz <= m->end)
 			note_build_id((const uint8_t *)at, ph[i].p_filesz, ph[i].p_align, dst);
 	}
+}
+
+static const char *path_of(const struct agent_module *m)
+{
+	const struct link_head *l = m->link_map;
+
+	return l->name && l->name[0] ? l->name : agent_exe();
+}
+
+static void identify(const struct agent_module *m, struct identity *ret)
+{
+	ret->path_hash = 0xcbf29ce484222325ull; /* FNV-1a */
+	for (const char *p = path_of(m); *p; p++)
+		ret->path_hash = (ret->path_hash ^ (uint8_t)*p) * 0x100000001b3ull;
+	find_build_id(m, ret);
+}
+
+static bool same_file(const struct identity *a, const struct identity *b)
+{
+	if (a->path_hash != b->path_hash || a->build_id_len != b->build_id_len)
+		return false;
+	for (uint32_t i = 0; i < a->build_id_len; i++)
+		if (a->build_id[i] != b->build_id[i])
+			return false;
+	return a->build_id_len != 0;
 }
 
 static void module_register(uint32_t i)
@@ -117,8 +154,10 @@ static void module_register(uint32_t i)
 	dst->end = m->end;
 	dst->generation = m->generation;
 	dst->bias = l->addr;
-	dst->path_cut = !str_copy(dst->path, sizeof(dst->path), l->name && l->name[0] ? l->name : agent_exe());
-	find_build_id(m, dst);
+	dst->unloaded = 0;
+	dst->path_cut = !str_copy(dst->path, sizeof(dst->path), path_of(m));
+	memcpy(dst->build_id, identities[i].build_id, sizeof(dst->build_id));
+	dst->build_id_len = identities[i].build_id_len;
 	ATOMIC_RELEASE(&dst->state, 2);
 	if (db->module_count < i + 1)
 		db->module_count = i + 1;
@@ -133,27 +172,38 @@ static bool still_there(const struct agent_module *m)
 	       f.link_map == m->link_map;
 }
 
+/* The next of all entries in use, from number *i on; NULL behind the last. */
+static struct agent_module *module_next(uint32_t *i)
+{
+	uint32_t n = *i;
+
+	if (n < SILT_DB_MODULES && n >= ATOMIC_ACQUIRE(&module_count))
+		n = SILT_DB_MODULES;
+	*i = n + 1;
+	return n < SILT_DB_MODULES + ATOMIC_ACQUIRE(&unnamed_count) ? &modules[n] : NULL;
+}
+
 void module_register_all(void)
 {
-	for (uint32_t i = 0; i < module_count; i++) {
-		struct agent_module *m = &modules[i];
+	struct agent_module *m;
 
+	for (uint32_t i = 0; (m = module_next(&i));) {
 		if (m->alive && !still_there(m)) { /* unloaded before the fork, and nobody has looked since */
 			m->alive = 0;
 			rule_purge(m->start, m->end);
 		}
-		if (m->alive)
-			module_register(i);
+		if (m->alive && m < modules + SILT_DB_MODULES)
+			module_register((uint32_t)(m - modules));
 	}
 }
 
 static const struct agent_module *known(uint64_t pc)
 {
-	uint32_t n = ATOMIC_ACQUIRE(&module_count);
+	struct agent_module *m;
 
-	for (uint32_t i = n; i-- > 0;)
-		if (modules[i].alive && pc >= modules[i].start && pc < modules[i].end)
-			return &modules[i];
+	for (uint32_t i = 0; (m = module_next(&i));)
+		if (ATOMIC_ACQUIRE(&m->alive) && pc >= m->start && pc < m->end)
+			return m;
 	return NULL;
 }
 
@@ -188,27 +238,67 @@ static void lock_give(void)
 	ATOMIC_RELEASE(&agent_hot.module_lock, 0);
 }
 
+static struct agent_module *fill(struct agent_module *m, const struct agent_module *loaded, uint32_t generation)
+{
+	m->start = loaded->start;
+	m->end = loaded->end;
+	m->eh_frame_hdr = loaded->eh_frame_hdr;
+	m->link_map = loaded->link_map;
+	m->generation = generation;
+	return m;
+}
+
+/* A place for what the table cannot take: its frames are shown by address, for nothing tells which of several it was. */
+static const struct agent_module *add_unnamed(const struct agent_module *loaded)
+{
+	struct agent_module *m = modules + SILT_DB_MODULES;
+
+	while (m < modules + SILT_DB_MODULES + unnamed_count && m->alive)
+		m++;
+	agent_lost(SILT_LOST_MODULES);
+	if (m == modules + SILT_DB_MODULES + UNNAMED)
+		return NULL;
+	fill(m, loaded, SILT_DB_GENERATION_UNNAMED);
+	ATOMIC_RELEASE(&m->alive, 1);
+	if (m == modules + SILT_DB_MODULES + unnamed_count)
+		ATOMIC_RELEASE(&unnamed_count, unnamed_count + 1);
+	return m;
+}
+
+/* A file that comes back to the place where it was, as plugins do, is the load it was. */
 static const struct agent_module *module_add(const struct find_object *f)
 {
-	struct agent_module *m = &modules[module_count];
-	uint32_t generation = 0;
+	const struct agent_module loaded = {
+		.start = (uint64_t)f->map_start,
+		.end = (uint64_t)f->map_end,
+		.eh_frame_hdr = (uint64_t)f->eh_frame,
+		.link_map = f->link_map,
+	};
+	uint32_t generation = 0, i;
+	struct identity who;
 
-	if (module_count >= SILT_DB_MODULES) {
-		agent_lost(SILT_LOST_MODULES);
-		return NULL;
+	identify(&loaded, &who);
+	for (i = 0; i < module_count; i++) {
+		const struct agent_module *m = &modules[i];
+
+		if (m->start >= loaded.end || m->end <= loaded.start)
+			continue;
+		if (m->start == loaded.start && m->end == loaded.end && !m->alive && same_file(&identities[i], &who))
+			break;
+		if (generation <= m->generation)
+			generation = m->generation + 1;
 	}
-	for (uint32_t i = 0; i < module_count; i++)
-		if (modules[i].start < (uint64_t)f->map_end && modules[i].end > (uint64_t)f->map_start)
-			generation = (modules[i].generation + 1) & 0xff;
-	m->start = (uint64_t)f->map_start;
-	m->end = (uint64_t)f->map_end;
-	m->eh_frame_hdr = (uint64_t)f->eh_frame;
-	m->link_map = f->link_map;
-	m->generation = generation;
-	m->alive = 1;
-	module_register(module_count);
-	ATOMIC_RELEASE(&module_count, module_count + 1);
-	return m;
+	if (i < module_count)
+		generation = modules[i].generation;
+	if (i == SILT_DB_MODULES || generation > SILT_DB_GENERATION_LAST)
+		return add_unnamed(&loaded);
+	fill(&modules[i], &loaded, generation);
+	identities[i] = who;
+	module_register(i);
+	ATOMIC_RELEASE(&modules[i].alive, 1);
+	if (i == module_count)
+		ATOMIC_RELEASE(&module_count, i + 1);
+	return &modules[i];
 }
 
 const struct agent_module *module_find(uint64_t pc)
@@ -230,17 +320,17 @@ const struct agent_module *module_find(uint64_t pc)
 COLD void module_refresh(void)
 {
 	struct silt_db_module *table = db_at(agent_db()->module_ref);
+	struct agent_module *m;
 
 	if (!lock_take())
 		return;
 	__atomic_fetch_and(&agent_hot.attention, ~(uint32_t)AGENT_MODULES_CHANGED, __ATOMIC_RELAXED);
-	for (uint32_t i = 0; i < module_count; i++) {
-		struct agent_module *m = &modules[i];
-
+	for (uint32_t i = 0; (m = module_next(&i));) {
 		if (!m->alive || still_there(m))
 			continue;
-		m->alive = 0;
-		table[i].unloaded = 1;
+		ATOMIC_STORE(&m->alive, 0);
+		if (m < modules + SILT_DB_MODULES)
+			table[m - modules].unloaded = 1;
 		rule_purge(m->start, m->end);
 		ATOMIC_ADD(&agent_hot.module_generation, WALK_GENERATION);
 	}

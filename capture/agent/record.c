@@ -130,12 +130,15 @@ NOINLINE void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp
 	struct agent_thread *t = thread_get(arch_thread_pointer());
 	uint32_t context;
 
-	if (size < agent_hot.options.min_size || agent_skips(fp[1]))
+	if (agent_skips(fp[1]))
 		return;
 	if (UNLIKELY(t && t->busy))
 		thread_recover(t, fp);
+	/* Also for what is then left out: the loader allocates before it maps, so nothing comes to lie where another was unseen. */
 	if (t && !t->busy && (agent_hot.attention & AGENT_MODULES_CHANGED))
 		module_refresh();
+	if (size < agent_hot.options.min_size)
+		return;
 	if (t && !t->busy && (agent_hot.attention & AGENT_BY_THREAD))
 		thread_identify(t);
 	if (agent_hot.options.sample_bytes && kind != KIND_MMAP &&

@@ -23,21 +23,21 @@ COLD uint32_t rule_miss(uint64_t key)
 	const struct agent_module *m;
 	struct cfi_module cm;
 	struct cfi_row row;
-	uint32_t rule = CFI_T_NONE;
+	uint32_t rule = CFI_T_NONE, nowhere = CFI_T_NONE | SILT_DB_GENERATION_NONE << 24;
 
 	if (key >> 48)
-		return CFI_T_NONE;
+		return nowhere;
 	if ((uint32_t)(word >> 32) == (uint32_t)x && word) {
 		ATOMIC_STORE(&agent_rules[key & 0xffff], key >> 16 << 32 | (uint32_t)word);
 		return (uint32_t)word;
 	}
 	m = module_find(lookup);
 	if (!m)
-		return CFI_T_NONE; /* not remembered: a module may be mapped there later */
+		return nowhere; /* not remembered: a module may be mapped there later */
 	cm.lo = m->start;
 	cm.hi = m->end;
 	cm.eh_frame_hdr = (const uint8_t *)m->eh_frame_hdr;
-	if (cm.eh_frame_hdr && cfi_find_row(&cm, lookup, &row))
+	if (cm.eh_frame_hdr && (key & RULE_EXACT ? cfi_find_row(&cm, pc, &row) : cfi_find_return_row(&cm, pc, &row)))
 		rule = cfi_compact(&row) & 0xffffffu;
 	rule |= m->generation << 24;
 	ATOMIC_STORE(&second[x >> 32], x << 32 | rule);

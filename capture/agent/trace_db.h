@@ -107,6 +107,9 @@ struct silt_db_node {
 };
 #define SILT_DB_PC_MASK 0x0000ffffffffffffull
 #define SILT_DB_PC_GENERATION(w) ((uint32_t)((w) >> 48) & 0xffu)
+#define SILT_DB_GENERATION_LAST 253u    /* of loads in the module table */
+#define SILT_DB_GENERATION_NONE 254u    /* pc lay in no module that the loader knew */
+#define SILT_DB_GENERATION_UNNAMED 255u /* in one that is not in the module table: too many were, or too many at its place */
 #define SILT_DB_PC_INTERRUPTED (1ull << 56) /* pc is where a signal arrived, not a return address */
 #define SILT_DB_NODE_SEG 4096u
 #define SILT_DB_NODE_SEGS 16384u /* 64 Mi nodes */
@@ -171,7 +174,8 @@ struct silt_db_side {
 #define SILT_DB_SIDE_ENTRIES 65536u
 #define SILT_DB_SIDE_BUSY (1ull << 63)
 
-/* Modules the unwinder met. Valid when state is 2. [start, end) with this generation names one load of one file. */
+/* Modules the unwinder met. Valid when state is 2. [start, end) with this generation names one load of one file, or several one
+ * after another of the same file. */
 struct silt_db_module {
 	uint32_t state; /* 0 free, 1 being written, 2 complete */
 	uint32_t generation;
@@ -210,7 +214,7 @@ enum silt_db_lost { /* what could not be recorded: every report repeats these */
 	SILT_LOST_BLOCKS,     /* live blocks without an entry: database full */
 	SILT_LOST_MAPPINGS,   /* side table full */
 	SILT_LOST_CONTEXTS,   /* allocations put into the overflow bucket */
-	SILT_LOST_MODULES,    /* module table full */
+	SILT_LOST_MODULES,    /* loads that are not in the module table */
 	SILT_LOST_THREADS,    /* thread table full: stacks taken the slow way */
 	SILT_LOST_NESTED,     /* allocations by signal handlers inside the agent, recorded the slow way */
 	SILT_LOST_COUNT = 16,

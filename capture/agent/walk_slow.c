@@ -35,7 +35,7 @@ static bool step_registers(struct cfi_regs *regs, bool *interrupted, struct read
 	struct cfi_module cm;
 	struct cfi_row row;
 
-	*ret_rule = CFI_T_GENERIC;
+	*ret_rule = CFI_T_GENERIC | SILT_DB_GENERATION_NONE << 24;
 	*ret_flags = SILT_DB_STACK_NO_CFI;
 	if (!m)
 		return false;
@@ -43,7 +43,7 @@ static bool step_registers(struct cfi_regs *regs, bool *interrupted, struct read
 	cm.lo = m->start;
 	cm.hi = m->end;
 	cm.eh_frame_hdr = (const uint8_t *)m->eh_frame_hdr;
-	if (!cm.eh_frame_hdr || !cfi_find_row(&cm, lookup, &row))
+	if (!cm.eh_frame_hdr || !(*interrupted ? cfi_find_row(&cm, pc, &row) : cfi_find_return_row(&cm, pc, &row)))
 		return false;
 	if (row.regs[CFI_RA].how == CFI_UNDEFINED) {
 		*ret_flags = 0;

@@ -82,6 +82,8 @@ bool cfi_probe(const struct cfi_module *m, uint64_t pc, uint64_t seed)
 	struct cfi_row row;
 	uint32_t compact;
 
+	if (cfi_find_return_row(m, pc, &row) && CFI_TYPE(cfi_compact(&row)) != CFI_T_END)
+		row_check(m, pc - 1, &row);
 	if (!cfi_find_row(m, pc, &row))
 		return false;
 	row_check(m, pc, &row);

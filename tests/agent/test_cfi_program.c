@@ -18,8 +18,8 @@
 static struct cfi_builder b;
 static struct cfi_row row;
 
-/* Three functions of 16 bytes at 0, 16 and 48, whose CFA offsets are 16, 24 and 32. */
-static struct cfi_module three_functions(uint8_t ptr_encoding, uint8_t table_encoding, bool table)
+/* Three functions of 16 bytes at 0, 16 and 48 from `base`, whose CFA offsets are 16, 24 and 32. */
+static struct cfi_module three_functions_at(uint64_t base, uint8_t ptr_encoding, uint8_t table_encoding, bool table)
 {
 	static const unsigned start[3] = {0, 16, 48};
 	uint64_t pcs[3];
@@ -28,13 +28,18 @@ static struct cfi_module three_functions(uint8_t ptr_encoding, uint8_t table_enc
 	cfi_builder_init(&b);
 	cie = cfi_builder_usual_cie(&b);
 	for (unsigned i = 0; i < 3; i++) {
-		pcs[i] = CFI_BUILDER_PC(&b, start[i]);
+		pcs[i] = base + start[i];
 		fdes[i] = cfi_builder_fde(&b, cie, "zR", PCREL4, pcs[i], 16);
 		cfi_builder_uint(&b, 0x0e, 1);
 		cfi_builder_uleb(&b, 16 + 8 * i);
 		cfi_builder_end(&b);
 	}
 	return cfi_builder_finish(&b, ptr_encoding, table_encoding, pcs, fdes, table ? 3 : 0);
+}
+
+static struct cfi_module three_functions(uint8_t ptr_encoding, uint8_t table_encoding, bool table)
+{
+	return three_functions_at(CFI_BUILDER_PC(&b, 0), ptr_encoding, table_encoding, table);
 }
 
 static void three_functions_check(const struct cfi_module *m)
@@ -438,6 +443,52 @@ static void test_loader_start(void **state)
 		assert_int_equal(cfi_find_row(&m, m.lo + i, &row), i == 4);
 }
 
+/* The bottom of a coroutine's stack: the address of a function, with nothing in front of it that could have called. */
+static void test_planted_return(void **state)
+{
+	static const struct {
+		uint8_t length, bytes[7];
+		bool called;
+	} fronts[] = {
+		{5, {0xe8, 1, 2, 3, 4}, true},		       /* call rel32 */
+		{2, {0xff, 0xd0}, true},		       /* call *%rax */
+		{2, {0xff, 0xe0}, false},		       /* jmp *%rax */
+		{2, {0xff, 0x14}, false},		       /* cut short: it has an SIB byte */
+		{3, {0xff, 0x14, 0x24}, true},		       /* call *(%rsp) */
+		{3, {0xff, 0x50, 0x18}, true},		       /* call *0x18(%rax) */
+		{4, {0xff, 0x54, 0x24, 0x08}, true},	       /* call *8(%rsp) */
+		{6, {0xff, 0x15, 1, 2, 3, 4}, true},	       /* call *x(%rip) */
+		{6, {0xff, 0x90, 1, 2, 3, 4}, true},	       /* call *x(%rax) */
+		{7, {0xff, 0x94, 0x24, 1, 2, 3, 4}, true},     /* call *x(%rsp) */
+		{7, {0xff, 0x14, 0x25, 1, 2, 3, 4}, true},     /* call *x */
+		{7, {0x0f, 0x1f, 0x80, 0, 0, 0, 0}, false},    /* nopl */
+	};
+	uint8_t *second = b.mem + CFI_BUILDER_SIZE - 256, *third = second + 32;
+	struct cfi_module m = three_functions_at((uint64_t)(uintptr_t)second - 16, PCREL4, TABLE4, true);
+
+	(void)state;
+	m.hi = m.lo + CFI_BUILDER_SIZE; /* the code lies behind the tables */
+	for (size_t i = 0; i < sizeof(fronts) / sizeof(*fronts); i++) {
+		memset(third - 16, 0x90, 16);
+		memcpy(third - fronts[i].length, fronts[i].bytes, fronts[i].length);
+		/* In front of the third function is a gap. */
+		assert_int_equal(cfi_find_return_row(&m, (uint64_t)(uintptr_t)third, &row), !fronts[i].called);
+		if (!fronts[i].called)
+			assert_int_equal(CFI_TYPE(cfi_compact(&row)), CFI_T_END);
+	}
+	/* In front of the second lies the first: what it calls last returns, if ever, to the second's first instruction. */
+	memset(second - 16, 0x90, 16);
+	assert_true(cfi_find_return_row(&m, (uint64_t)(uintptr_t)second, &row));
+	assert_int_equal(CFI_TYPE(cfi_compact(&row)), CFI_T_END);
+	memcpy(second - 2, "\xff\xd0", 2);
+	assert_true(cfi_find_return_row(&m, (uint64_t)(uintptr_t)second, &row));
+	assert_int_equal(row.cfa_offset, 16);
+	/* Anywhere else it is the row of the byte before. */
+	assert_true(cfi_find_return_row(&m, (uint64_t)(uintptr_t)second + 1, &row));
+	assert_int_equal(row.cfa_offset, 24);
+	assert_false(cfi_find_return_row(&m, (uint64_t)(uintptr_t)third + 17, &row));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -447,7 +498,7 @@ int main(void)
 		cmocka_unit_test(test_set_loc),         cmocka_unit_test(test_cfa_rules),
 		cmocka_unit_test(test_reg_rules),       cmocka_unit_test(test_remember),
 		cmocka_unit_test(test_return_column),   cmocka_unit_test(test_trampoline),
-		cmocka_unit_test(test_loader_start),
+		cmocka_unit_test(test_loader_start),    cmocka_unit_test(test_planted_return),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -203,6 +203,38 @@ static void few_names_are_asked_for(void **state)
 	silt_snapshot_destroy(f.s);
 }
 
+/* The frame between a handler and what it interrupted has a name whatever is known of its module. */
+static void signal_trampolines_have_a_name(void **state)
+{
+	struct silt_report_options o = { .top = 0 };
+	struct fixture f;
+	struct silt_analysis r;
+	uint32_t frames[4], stack, count;
+	const uint32_t *locations;
+
+	(void)state;
+	setup(&f);
+	frames[0] = build_frame(f.s, f.app, 0x200);
+	frames[1] = build_frame(f.s, f.libc, 0x3c050);
+	frames[2] = build_frame(f.s, f.app, 0x100);
+	f.s->frames[frames[2]].flags = SILT_FRAME_INTERRUPTED;
+	frames[3] = build_frame(f.s, f.libc, 0x2724a);
+	stack = build_stack(f.s, 0, frames, 4);
+	build_context(f.s, stack, 10, 1, 0, 0);
+	prepare(&r, &f, &o);
+	locations = silt_catalog_stack(&r.catalog, r.stacks[SILT_AFTER][stack], &count, NULL);
+	for (uint32_t i = 0; i < count; i++) {
+		size_t n;
+		const struct silt_symbol_frame *names = silt_names_frames(&r.names, locations[i], &n);
+
+		assert_int_equal(i == 1, n == 1 && strcmp(names->function, "<signal handler called>") == 0);
+	}
+	assert_int_equal(fake_symbols_requests(), 3);
+	silt_analysis_deinit(&r);
+	assert_int_equal(rows_with(&f, "signal handler called", NULL, false), 1);
+	silt_snapshot_destroy(f.s);
+}
+
 static void wrong_regex_is_wrong_usage(void **state)
 {
 	struct silt_report_options o = { .focus = "(" };
@@ -270,6 +302,7 @@ int main(void)
 		cmocka_unit_test(unknown_functions_are_grouped_by_module),
 		cmocka_unit_test(filters_see_what_readers_see),
 		cmocka_unit_test(few_names_are_asked_for),
+		cmocka_unit_test(signal_trampolines_have_a_name),
 		cmocka_unit_test(wrong_regex_is_wrong_usage),
 		cmocka_unit_test(new_needs_one_run_in_order),
 		cmocka_unit_test(overlapping_stacks_are_refused),

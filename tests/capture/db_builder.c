@@ -63,6 +63,10 @@ static void create_stack(struct model *m, struct model_stack *s)
 		f->interrupted = !below(m, 20);
 		f->generation = f->module >= 0 ? m->modules[f->module].generation : 0;
 		f->pc = f->module >= 0 ? m->modules[f->module].start + below(m, 500) * 16 : 0x10000000ull + below(m, 100);
+		if (f->module < 0 && below(m, 2)) { /* at a module's place, but no frame of that module */
+			f->generation = below(m, 2) ? SILT_DB_GENERATION_NONE : SILT_DB_GENERATION_UNNAMED;
+			f->pc = m->modules[below(m, MODEL_MODULES)].start + below(m, 100) * 16;
+		}
 	}
 }
 

@@ -29,10 +29,11 @@ class Case:
     """One run: fixture, arguments, how the dump is taken ("exit", "live"), options of silt run, what to preload."""
 
     def __init__(self, fixture, args=(), mode="exit", options=(), preload=None, variants=VARIANTS, files=("",), skip=None,
-                 depth=None, libraries=(), most=None):
+                 depth=None, libraries=(), most=None, unnamed=0):
         self.fixture, self.args, self.mode, self.options = fixture, list(args), mode, list(options)
         self.preload, self.variants, self.files, self.skip = preload, variants, files, skip
         self.libraries = libraries
+        self.unnamed = unnamed  # frames that lie in modules silt cannot tell apart, at least
         self.most = most or {}  # counters and what they may show at most
         if depth:
             self.options += ["--depth", str(depth)]
@@ -73,6 +74,9 @@ FAMILIES = {
     "signals": both("fx_signals"),
     # A jump may not leave its thread on the slow way.
     "jump": [Case("fx_jump", mode=mode, variants=["gcc-O2", "clang-O0"], most={"agent.nested": 100}) for mode in ("exit", "live")],
+    "reload": [Case("fx_reload", ["again", "@plugin3.so"], variants=["gcc-O2"], libraries=["plugin3.so"]),
+               Case("fx_reload", ["others", "@plugin2.so"], variants=["gcc-O2"], unnamed=300),
+               Case("fx_reload", ["others", "@plugin1.so"], "live", variants=["clang-O0"], unnamed=300)],
     "sizes": both("fx_sizes", variants=["gcc-O2", "clang-O2-unw"]),
     "deep": [Case("fx_deep", variants=["gcc-O2", "gcc-O0-unw", "clang-O0"]),
              Case("fx_deep", depth=32, variants=["gcc-O2"]), Case("fx_deep", depth=1, variants=["gcc-O2"]),
@@ -93,7 +97,9 @@ FAMILIES = {
                                               ("fx_threads", [], "live", [""]), ("fx_realloc", [], "exit", [""]),
                                               ("fx_signals", [], "exit", [""]), ("fx_mmap", [], "live", [""]),
                                               ("fx_pool", [], "exit", [""]), ("fx_sample", [], "exit", [""]),
-                                              ("fx_fork", ["plain"], "exit", ["", ".child"]))],
+                                              ("fx_fork", ["plain"], "exit", ["", ".child"]))] +
+                # Nothing the loader itself allocates is so large: what it unloads must be noticed all the same.
+                [Case("fx_dl", ["@plugin1.so", "@plugin2.so", "500"], options=["--min-size", "3000"], variants=["gcc-O2"])],
     "pool": both("fx_pool", variants=["gcc-O2"]),
     "allocators": [Case("fx_jemalloc", variants=["gcc-O2", "clang-O0"]), Case("fx_tcmalloc", variants=["gcc-O2", "clang-O0"]),
                    Case("fx_mimalloc", variants=["gcc-O2", "clang-O0"])] +
@@ -179,7 +185,10 @@ def run_case(case, variant):
         try:
             for dump, ledger in run_fixture(case, variant, folder):
                 count += len(ledger.blocks)
-                errors += dumps.compare(dump, ledger, own) + dump.check_itself()[:5]
+                errors += dumps.compare(dump, ledger, own, unnamed=case.unnamed)
+                errors += [e for e in dump.check_itself()[:5] if not (case.unnamed and "lost_modules" in e)]
+                if case.unnamed and not any("shown by address" in n for n in dump.notes):
+                    errors.append("no note says that frames are shown by address: %s" % dump.notes)
                 errors += ["counter %s is %d, at most %d expected" % (name, dump.counters[name], n)
                            for name, n in case.most.items() if dump.counters.get(name, 0) > n]
                 if not ledger.blocks:
