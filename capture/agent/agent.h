@@ -117,6 +117,8 @@ static inline void *db_at(uint32_t ref)
 }
 /** Maps a slot's window at a place with room to grow. Returns its address or NULL. fd < 0: by duplicating the run page. */
 uint8_t *db_map_slot(uint32_t slot, int fd, uint64_t *ret_mapped);
+/** A filter may forbid system calls from here on: takes room for what is to come, then does without any. */
+void agent_before_seccomp(void);
 /** Grows the window ahead of a time without system calls. */
 void db_reserve(uint64_t bytes);
 

@@ -187,6 +187,10 @@ static int open_memory(struct silt_survey *s, struct silt_error *err)
 				     "may not look into process %d (%s): it belongs to uid %u, protects itself, or Yama forbids it "
 				     "(kernel.yama.ptrace_scope); try as root",
 				     s->pid, s->status.name, s->status.uid);
+	if (errno == ESRCH || errno == ENOENT)
+		return silt_error_set(err, SILT_E_UNSUPPORTED,
+				      "process %d (%s) has no memory of its own: it is part of the kernel, or just ending", s->pid,
+				      s->status.name);
 	return silt_error_os(err, errno, "cannot open %s", path);
 }
 
