@@ -19,6 +19,7 @@
 #include "capture/agent/attach.h"
 #include "capture/agent/trace_db.h"
 #include "capture/attach/fault.h"
+#include "capture/target/interrupted.h"
 
 #define STOP_NS 2000000000ull /* for a thread to stop */
 #define CALL_NS 5000000000ull /* for a system call to return: it may wait for the lock on the address space */
@@ -140,8 +141,11 @@ static int wait_stop(struct silt_inject *in, uint64_t limit_ns, int *ret_status,
 	for (unsigned round = 0;; round++) {
 		pid_t r = waitpid(in->tid, ret_status, __WALL | WNOHANG);
 
-		if (r == in->tid && WIFSTOPPED(*ret_status))
+		if (r == in->tid && WIFSTOPPED(*ret_status)) {
+			if (WSTOPSIG(*ret_status) != (SIGTRAP | 0x80))
+				silt_interrupted_restart(in->tid);
 			return 0;
+		}
 		if (r == in->tid || (r < 0 && errno == ECHILD)) {
 			in->attached = false;
 			return silt_error_set(err, SILT_E_NOT_FOUND, "thread %d of process %d ended", in->tid, in->pid);
