@@ -19,18 +19,32 @@
 #define ROOM_MIN (1ull << 16) /* blocks */
 #define ROOM_MAX (SILT_DB_SLOT_SIZE / sizeof(struct silt_agent_block))
 
+static void find_heap(struct silt_before *b)
+{
+	struct silt_heap_target target = { .maps = &b->maps, .modules = &b->modules, .pid = b->pid };
+
+	silt_heap_process_init(&b->process, b->pid);
+	target.reader = silt_heap_process_reader(&b->process);
+	if (silt_maps_read(b->pid, &b->maps, NULL) || silt_modules_collect(&b->maps, b->pid, &b->modules, NULL) ||
+	    silt_heap_open(&target, &b->heap, NULL))
+		b->heap = NULL;
+}
+
+static void forget_heap(struct silt_before *b)
+{
+	silt_heap_destroy(b->heap);
+	b->heap = NULL;
+	silt_heap_process_deinit(&b->process);
+	silt_modules_deinit(&b->modules);
+	silt_maps_deinit(&b->maps);
+}
+
 void silt_before_open(struct silt_before *b, pid_t pid)
 {
-	struct silt_heap_target target = { .maps = &b->maps, .modules = &b->modules, .pid = pid };
-
 	memset(b, 0, sizeof(*b));
 	b->pid = pid;
 	b->db_fd = -1;
-	silt_heap_process_init(&b->process, pid);
-	target.reader = silt_heap_process_reader(&b->process);
-	if (silt_maps_read(pid, &b->maps, NULL) || silt_modules_collect(&b->maps, pid, &b->modules, NULL) ||
-	    silt_heap_open(&target, &b->heap, NULL))
-		b->heap = NULL;
+	find_heap(b);
 }
 
 void silt_before_close(struct silt_before *b)
@@ -40,10 +54,7 @@ void silt_before_close(struct silt_before *b)
 	if (b->db_fd >= 0 && b->room)
 		fallocate(b->db_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)BLOCKS_AT,
 			  (off_t)(b->room * sizeof(*b->blocks)));
-	silt_heap_destroy(b->heap);
-	silt_heap_process_deinit(&b->process);
-	silt_modules_deinit(&b->modules);
-	silt_maps_deinit(&b->maps);
+	forget_heap(b);
 	silt_maps_deinit(&b->at_stop);
 	memset(b, 0, sizeof(*b));
 	b->db_fd = -1;
@@ -101,6 +112,10 @@ static int walk(void *data, const struct silt_stop *stop, uint64_t *ret_offset, 
 
 	*ret_offset = BLOCKS_AT;
 	*ret_count = 0;
+	if (b->heap && !silt_heap_walkable(b->heap)) { /* a young process had no heap yet when it was looked for */
+		forget_heap(b);
+		find_heap(b);
+	}
 	if (!b->heap || !silt_heap_walkable(b->heap))
 		return SILT_E_UNSUPPORTED;
 	threads = silt_untracked_threads(stop);

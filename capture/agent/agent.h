@@ -40,6 +40,7 @@ struct agent_hot {
 	uint32_t *root;  /* the live table's directory */
 	uint64_t single_tp; /* thread pointer of the only thread; 0 once there are more */
 	uint32_t attention; /* AGENT_*: the common way must not be taken blindly */
+	uint32_t inherited; /* blocks of before were entered, some perhaps already given back: an address may be there when it comes anew */
 	uint64_t module_generation; /* counts unloads: older walks are void */
 	uint32_t module_lock;
 	uint32_t births; /* threads started so far */

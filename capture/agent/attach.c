@@ -77,6 +77,7 @@ static int32_t enter_blocks(struct silt_agent_attach *a)
 		a->entered++;
 	}
 	sys_munmap((void *)r, size);
+	agent_hot.inherited = 1;
 	agent_db()->attached = 2;
 	return 0;
 }

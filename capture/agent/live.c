@@ -221,8 +221,10 @@ void live_insert(uint64_t addr, uint64_t size, uint32_t context)
 	uint64_t entry = (addr & 4095) >> 3 | (uint64_t)context << 9;
 	uint32_t *root_entry = &agent_hot.root[addr >> 30];
 	uint32_t leaf = ATOMIC_LOAD(root_entry);
-	uint64_t *page;
+	uint64_t *page, gone;
 
+	if (UNLIKELY(agent_hot.inherited)) /* a block of before whose free was under way when we came */
+		live_remove(addr, &gone);
 	if (UNLIKELY(size >= SILT_DB_SIZE_HUGE)) {
 		side_insert(addr, size, context, false);
 		size = SILT_DB_SIZE_HUGE;
