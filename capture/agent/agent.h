@@ -9,6 +9,7 @@
 #define SILT_CAPTURE_AGENT_AGENT_H
 
 #include "capture/agent/attach.h"
+#include "capture/agent/cfi.h"
 #include "capture/agent/sys.h"
 #include "capture/agent/trace_db.h"
 
@@ -147,6 +148,8 @@ struct agent_module {
 };
 /** The module that holds pc, or NULL. The result stays valid: entries are never reused. */
 const struct agent_module *module_find(uint64_t pc);
+/** Where its unwind tables are. */
+struct cfi_module module_tables(const struct agent_module *m);
 /** Looks for unloaded modules after the loader was active. */
 void module_refresh(void);
 /** Enters every living module into a new database (after fork). */

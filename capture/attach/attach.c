@@ -210,6 +210,10 @@ static void tell_agent(struct silt_attach *a)
 		m[i].start = from ? from->start : a->image.base;
 		m[i].end = from ? from->end : a->image.base + a->image.size;
 		m[i].eh_frame_hdr = from ? from->eh_frame_hdr : a->image.base + a->image.eh_frame_hdr;
+		if (from && from->eh_frame) {
+			silt_survey_eh_hdr(from->eh_frame, m[i].own_hdr);
+			m[i].eh_frame_hdr = self + offsetof(struct silt_agent_module, own_hdr);
+		}
 		m[i].link.bias = from ? from->bias : a->image.base;
 		m[i].link.name = (const char *)(uintptr_t)(self + offsetof(struct silt_agent_module, path));
 		snprintf(m[i].path, sizeof(m[i].path), "%s", from ? from->mapped->path : SILT_AGENT_IMAGE_NAME);
