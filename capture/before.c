@@ -9,13 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; older ones refuse it */
+#endif
 
 #include "capture/agent/attach.h"
 #include "capture/agent/trace_db.h"
+#include "capture/target/process.h"
 #include "capture/untracked.h"
 
 /* The second slot's part of the file: an attached process has the first, and its children none. */
 #define BLOCKS_AT (SILT_DB_SLOT_OFFSET + SILT_DB_SLOT_SIZE)
+#define USUAL_SIZE 96u	      /* bytes of memory per block: only a guess at how many there will be */
+#define READY_MAX (64ull << 20) /* bytes of memory made ready before the stop */
 #define ROOM_MIN (1ull << 16) /* blocks */
 #define ROOM_MAX (SILT_DB_SLOT_SIZE / sizeof(struct silt_agent_block))
 
@@ -60,16 +66,6 @@ void silt_before_close(struct silt_before *b)
 	b->db_fd = -1;
 }
 
-static bool busy(void *data, const struct silt_stop *stop)
-{
-	struct silt_before *b = data;
-	struct silt_heap_thread *threads = b->heap ? silt_untracked_threads(stop) : NULL;
-	bool is = threads && silt_heap_busy(b->heap, threads, stop->count);
-
-	free(threads);
-	return is;
-}
-
 static bool make_room(struct silt_before *b, uint64_t need)
 {
 	uint64_t room = b->room ? b->room : ROOM_MIN;
@@ -90,6 +86,29 @@ static bool make_room(struct silt_before *b, uint64_t need)
 	b->blocks = p;
 	b->room = room;
 	return true;
+}
+
+void silt_before_ready(struct silt_before *b, int db_fd)
+{
+	struct silt_target_status st;
+	uint64_t bytes;
+
+	b->db_fd = db_fd;
+	if (!b->heap || !silt_heap_walkable(b->heap) || silt_target_status(b->pid, &st, NULL) ||
+	    !make_room(b, st.rss_kb * 1024 / USUAL_SIZE))
+		return;
+	bytes = b->room * sizeof(*b->blocks);
+	madvise(b->blocks, bytes < READY_MAX ? bytes : READY_MAX, MADV_POPULATE_WRITE);
+}
+
+static bool busy(void *data, const struct silt_stop *stop)
+{
+	struct silt_before *b = data;
+	struct silt_heap_thread *threads = b->heap ? silt_untracked_threads(stop) : NULL;
+	bool is = threads && silt_heap_busy(b->heap, threads, stop->count);
+
+	free(threads);
+	return is;
 }
 
 static int take_blocks(void *data, const struct silt_heap_block *blocks, size_t count)

@@ -127,6 +127,8 @@ void db_reserve(uint64_t bytes);
 /* ---- live table (live.c) ---- */
 /** Records a block under context. size in bytes as requested. */
 void live_insert(uint64_t addr, uint64_t size, uint32_t context);
+/** Records blocks in order of their addresses, quickly: nobody else may be at it. Returns how many. */
+uint64_t live_enter_all(const struct silt_agent_block *b, uint64_t count, uint64_t min_size, uint32_t context);
 /** Takes a block out. Returns its context and size, or 0 when it is not known. */
 uint32_t live_remove(uint64_t addr, uint64_t *ret_size);
 
