@@ -17,7 +17,8 @@ from target import SILT, Busy, check, check_clean, check_free, descriptors, main
 
 WAITS = os.environ["SILT_WAITS"]
 KINDS = ("nanosleep clock_nanosleep usleep poll ppoll select pselect epoll_wait epoll_pwait read waitpid futex futex_bitset "
-         "sem_timedwait sigtimedwait sigsuspend pause spin").split()
+         "sem_timedwait sigtimedwait sigsuspend pause recv inotify msgrcv "
+         "alarms spin").split()
 
 
 @contextlib.contextmanager

@@ -13,8 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/msg.h>
 #include <sys/select.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +36,11 @@ static int pipe_with_byte_later(void)
 		_exit(write(p[1], "x", 1) != 1);
 	}
 	return p[0];
+}
+
+static void on_alarm(int sig)
+{
+	(void)sig;
 }
 
 static long wait_in(const char *kind)
@@ -91,6 +100,60 @@ static long wait_in(const char *kind)
 	}
 	if (!strcmp(kind, "pause"))
 		return pause() == -1 && errno == EINTR ? 0 : -1;
+	if (!strcmp(kind, "recv")) { /* with a timeout of the socket's own */
+		struct timeval timeout = { SECONDS, 0 };
+		int pair[2];
+
+		return socketpair(AF_UNIX, SOCK_STREAM, 0, pair) || setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) ||
+				       recv(pair[0], &byte, 1, 0) != -1 || errno != EAGAIN ?
+			       -1 :
+			       0;
+	}
+	if (!strcmp(kind, "inotify")) {
+		char path[] = "/tmp/silt-attach-XXXXXX", event[4096];
+		int fd = inotify_init1(0), file = mkstemp(path);
+
+		inotify_add_watch(fd, path, IN_MODIFY);
+		if (fork() == 0) {
+			sleep(SECONDS);
+			_exit(write(file, "x", 1) != 1 || unlink(path));
+		}
+		return read(fd, event, sizeof(event)) > 0 ? 0 : -1;
+	}
+	if (!strcmp(kind, "msgrcv")) {
+		int queue = msgget(IPC_PRIVATE, 0600);
+		struct {
+			long type;
+			char text[1];
+		} message = { 1, "x" };
+
+		if (fork() == 0) {
+			sleep(SECONDS);
+			_exit(msgsnd(queue, &message, 1, 0));
+		}
+		if (msgrcv(queue, &message, 1, 0, 0) != 1)
+			return -1;
+		return msgctl(queue, IPC_RMID, NULL);
+	}
+	if (!strcmp(kind, "alarms")) { /* a thousand signals a second, with a handler, in allocations and system calls */
+		struct itimerval every = { { 0, 1000 }, { 0, 1000 } }, never = { { 0, 0 }, { 0, 0 } };
+		time_t end = time(NULL) + SECONDS + 1;
+
+		signal(SIGALRM, on_alarm);
+		setitimer(ITIMER_REAL, &every, NULL);
+		while (time(NULL) < end) {
+			unsigned char *p = malloc(1000);
+
+			memset(p, 7, 1000);
+			getppid();
+			for (int i = 0; i < 1000; i++)
+				if (p[i] != 7)
+					return -1;
+			free(p);
+		}
+		setitimer(ITIMER_REAL, &never, NULL);
+		return 0;
+	}
 	if (!strcmp(kind, "spin")) { /* no system call at all, with values in many registers */
 		double x[16] = { 1.5 }, want = 0;
 		time_t end = time(NULL) + SECONDS + 1;
@@ -112,11 +175,6 @@ static long wait_in(const char *kind)
 		return 0;
 	}
 	exit(2);
-}
-
-static void on_alarm(int sig)
-{
-	(void)sig;
 }
 
 int main(int argc, char **argv)
