@@ -6,6 +6,7 @@
  * usage: pair DEPTH THREADS [SECONDS]
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -108,6 +109,8 @@ int main(int argc, char **argv)
 			THREADS_MAX);
 		return 2;
 	}
+	if (getenv("PAIR_STOP")) /* to be attached to */
+		raise(SIGSTOP);
 	pthread_barrier_init(&warm, NULL, threads);
 	for (unsigned i = 0; i < threads; i++) {
 		workers[i].random = 0x9e3779b97f4a7c15ull * (i + 1);

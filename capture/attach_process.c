@@ -51,7 +51,7 @@ static int attach(struct silt_attach *a, struct silt_before *before, const struc
 	if (!rc)
 		rc = silt_attach_start(a, err);
 	if (!rc) {
-		before->db_fd = silt_run_fd(run);
+		silt_before_ready(before, silt_run_fd(run));
 		rc = silt_attach_hook(a, &walk, report, err);
 		silt_before_note(before, report->before_note, sizeof(report->before_note));
 		silt_before_close(before);

@@ -9,28 +9,48 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; older ones refuse it */
+#endif
 
 #include "capture/agent/attach.h"
 #include "capture/agent/trace_db.h"
+#include "capture/target/process.h"
 #include "capture/untracked.h"
 
 /* The second slot's part of the file: an attached process has the first, and its children none. */
 #define BLOCKS_AT (SILT_DB_SLOT_OFFSET + SILT_DB_SLOT_SIZE)
+#define USUAL_SIZE 96u	      /* bytes of memory per block: only a guess at how many there will be */
+#define READY_MAX (64ull << 20) /* bytes of memory made ready before the stop */
 #define ROOM_MIN (1ull << 16) /* blocks */
 #define ROOM_MAX (SILT_DB_SLOT_SIZE / sizeof(struct silt_agent_block))
 
+static void find_heap(struct silt_before *b)
+{
+	struct silt_heap_target target = { .maps = &b->maps, .modules = &b->modules, .pid = b->pid };
+
+	silt_heap_process_init(&b->process, b->pid);
+	target.reader = silt_heap_process_reader(&b->process);
+	if (silt_maps_read(b->pid, &b->maps, NULL) || silt_modules_collect(&b->maps, b->pid, &b->modules, NULL) ||
+	    silt_heap_open(&target, &b->heap, NULL))
+		b->heap = NULL;
+}
+
+static void forget_heap(struct silt_before *b)
+{
+	silt_heap_destroy(b->heap);
+	b->heap = NULL;
+	silt_heap_process_deinit(&b->process);
+	silt_modules_deinit(&b->modules);
+	silt_maps_deinit(&b->maps);
+}
+
 void silt_before_open(struct silt_before *b, pid_t pid)
 {
-	struct silt_heap_target target = { .maps = &b->maps, .modules = &b->modules, .pid = pid };
-
 	memset(b, 0, sizeof(*b));
 	b->pid = pid;
 	b->db_fd = -1;
-	silt_heap_process_init(&b->process, pid);
-	target.reader = silt_heap_process_reader(&b->process);
-	if (silt_maps_read(pid, &b->maps, NULL) || silt_modules_collect(&b->maps, pid, &b->modules, NULL) ||
-	    silt_heap_open(&target, &b->heap, NULL))
-		b->heap = NULL;
+	find_heap(b);
 }
 
 void silt_before_close(struct silt_before *b)
@@ -40,23 +60,10 @@ void silt_before_close(struct silt_before *b)
 	if (b->db_fd >= 0 && b->room)
 		fallocate(b->db_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)BLOCKS_AT,
 			  (off_t)(b->room * sizeof(*b->blocks)));
-	silt_heap_destroy(b->heap);
-	silt_heap_process_deinit(&b->process);
-	silt_modules_deinit(&b->modules);
-	silt_maps_deinit(&b->maps);
+	forget_heap(b);
 	silt_maps_deinit(&b->at_stop);
 	memset(b, 0, sizeof(*b));
 	b->db_fd = -1;
-}
-
-static bool busy(void *data, const struct silt_stop *stop)
-{
-	struct silt_before *b = data;
-	struct silt_heap_thread *threads = b->heap ? silt_untracked_threads(stop) : NULL;
-	bool is = threads && silt_heap_busy(b->heap, threads, stop->count);
-
-	free(threads);
-	return is;
 }
 
 static bool make_room(struct silt_before *b, uint64_t need)
@@ -81,6 +88,29 @@ static bool make_room(struct silt_before *b, uint64_t need)
 	return true;
 }
 
+void silt_before_ready(struct silt_before *b, int db_fd)
+{
+	struct silt_target_status st;
+	uint64_t bytes;
+
+	b->db_fd = db_fd;
+	if (!b->heap || !silt_heap_walkable(b->heap) || silt_target_status(b->pid, &st, NULL) ||
+	    !make_room(b, st.rss_kb * 1024 / USUAL_SIZE))
+		return;
+	bytes = b->room * sizeof(*b->blocks);
+	madvise(b->blocks, bytes < READY_MAX ? bytes : READY_MAX, MADV_POPULATE_WRITE);
+}
+
+static bool busy(void *data, const struct silt_stop *stop)
+{
+	struct silt_before *b = data;
+	struct silt_heap_thread *threads = b->heap ? silt_untracked_threads(stop) : NULL;
+	bool is = threads && silt_heap_busy(b->heap, threads, stop->count);
+
+	free(threads);
+	return is;
+}
+
 static int take_blocks(void *data, const struct silt_heap_block *blocks, size_t count)
 {
 	struct silt_before *b = data;
@@ -101,6 +131,10 @@ static int walk(void *data, const struct silt_stop *stop, uint64_t *ret_offset, 
 
 	*ret_offset = BLOCKS_AT;
 	*ret_count = 0;
+	if (b->heap && !silt_heap_walkable(b->heap)) { /* a young process had no heap yet when it was looked for */
+		forget_heap(b);
+		find_heap(b);
+	}
 	if (!b->heap || !silt_heap_walkable(b->heap))
 		return SILT_E_UNSUPPORTED;
 	threads = silt_untracked_threads(stop);

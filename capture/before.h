@@ -8,7 +8,7 @@
 
 struct silt_before {
 	pid_t pid;
-	int db_fd; /* borrowed; set before the walk */
+	int db_fd; /* borrowed */
 	struct silt_maps maps, at_stop;
 	struct silt_target_modules modules;
 	struct silt_heap_process process;
@@ -19,6 +19,8 @@ struct silt_before {
 
 /** Finds the allocators; the process may run. Failure only means that nothing will be walked. */
 void silt_before_open(struct silt_before *b, pid_t pid);
+/** Names the database (borrowed), and makes memory ready for as many blocks as there may be, so that the stop is shorter. */
+void silt_before_ready(struct silt_before *b, int db_fd);
 void silt_before_close(struct silt_before *b);
 /** For silt_attach_hook; b must stay. */
 struct silt_attach_walk silt_before_walk(struct silt_before *b);

@@ -274,10 +274,8 @@ static int write_notes(struct silt_decode *d, struct silt_error *err)
 		rc = silt_snapshot_note(d->s, err,
 					"the process began as a fork: blocks inherited from its parent are not included");
 	if (!rc && d->db->attached)
-		rc = silt_snapshot_note(d->s, err, "%s",
-					d->db->attached == 1 ?
-						"silt was attached to the running process: blocks allocated before that are not included" :
-						"silt was attached to the running process: blocks allocated before that have no call stack");
+		rc = silt_snapshot_note(d->s, err, "silt was attached to the running process: blocks allocated before that %s",
+					d->db->attached == 1 ? "are not included" : "have no call stack");
 	if (!rc && d->db->own_malloc)
 		rc = silt_snapshot_note(d->s, err,
 					"the program has an allocator of its own linked in: what it allocates with that is "

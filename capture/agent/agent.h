@@ -9,6 +9,7 @@
 #define SILT_CAPTURE_AGENT_AGENT_H
 
 #include "capture/agent/attach.h"
+#include "capture/agent/cfi.h"
 #include "capture/agent/sys.h"
 #include "capture/agent/trace_db.h"
 
@@ -41,6 +42,7 @@ struct agent_hot {
 	uint64_t single_tp; /* thread pointer of the only thread; 0 once there are more */
 	struct agent_thread *single_thread; /* its record */
 	uint32_t attention; /* AGENT_*: the common way must not be taken blindly */
+	uint32_t inherited; /* blocks of before were entered, some perhaps already given back: an address may be there when it comes anew */
 	uint64_t module_generation; /* counts unloads, in steps of WALK_GENERATION: older walks are void */
 	uint32_t module_lock;
 	uint32_t births; /* threads started so far */
@@ -121,12 +123,16 @@ static inline void *db_at(uint32_t ref)
 }
 /** Maps a slot's window at a place with room to grow. Returns its address or NULL. fd < 0: by duplicating the run page. */
 uint8_t *db_map_slot(uint32_t slot, int fd, uint64_t *ret_mapped);
+/** A filter may forbid system calls from here on: takes room for what is to come, then does without any. */
+void agent_before_seccomp(void);
 /** Grows the window ahead of a time without system calls. */
 void db_reserve(uint64_t bytes);
 
 /* ---- live table (live.c) ---- */
 /** Records a block under context. size in bytes as requested. */
 void live_insert(uint64_t addr, uint64_t size, uint32_t context);
+/** Records blocks in order of their addresses, quickly: nobody else may be at it. Returns how many. */
+uint64_t live_enter_all(const struct silt_agent_block *b, uint64_t count, uint64_t min_size, uint32_t context);
 /** Takes a block out. Returns its context and size, or 0 when it is not known. */
 uint32_t live_remove(uint64_t addr, uint64_t *ret_size);
 
@@ -148,6 +154,8 @@ struct agent_module {
 };
 /** The module that holds pc, or NULL. The result stays valid while the module does. */
 const struct agent_module *module_find(uint64_t pc);
+/** Where its unwind tables are. */
+struct cfi_module module_tables(const struct agent_module *m);
 /** Looks for unloaded modules after the loader was active. */
 void module_refresh(void);
 /** Enters every living module into a new database (after fork). */

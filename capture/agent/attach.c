@@ -64,19 +64,15 @@ _Static_assert(__builtin_offsetof(struct silt_agent_attach, leave) == 40, "attac
 static int32_t enter_blocks(struct silt_agent_attach *a)
 {
 	uint64_t size = a->block_count * sizeof(struct silt_agent_block);
-	long r = sys_mmap(NULL, size, 1 /* PROT_READ */, 1 /* MAP_SHARED */, a->db_fd, a->blocks);
+	long r = sys_mmap(NULL, size, 1 /* PROT_READ */, 0x8001 /* MAP_SHARED | MAP_POPULATE */, a->db_fd, a->blocks);
 	const struct silt_agent_block *b = (const void *)r;
 	uint32_t context = stack_before_attach();
 
 	if (sys_failed(r))
 		return SILT_AGENT_E_MAP;
-	for (uint64_t i = 0; i < a->block_count; i++) {
-		if (b[i].addr & 7 || b[i].addr >> 47 || b[i].size < agent_hot.options.min_size)
-			continue;
-		live_insert(b[i].addr, b[i].size, context);
-		a->entered++;
-	}
+	a->entered = live_enter_all(b, a->block_count, agent_hot.options.min_size, context);
 	sys_munmap((void *)r, size);
+	agent_hot.inherited = 1;
 	agent_db()->attached = 2;
 	return 0;
 }

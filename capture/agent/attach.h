@@ -46,7 +46,8 @@ struct silt_agent_link { /* the public head of struct link_map, which modules ar
 /* A module the loader cannot be asked about. */
 struct silt_agent_module {
 	uint64_t start, end;
-	uint64_t eh_frame_hdr; /* 0: none */
+	uint64_t eh_frame_hdr; /* 0: none; may lead to own_hdr */
+	uint8_t own_hdr[16];   /* for a module that has the table without its header */
 	struct silt_agent_link link; /* name leads to path */
 	char path[200];
 };

@@ -150,7 +150,7 @@ static ALWAYS_INLINE void live_insert_at(const struct live_place *at, bool singl
 	uint64_t entry = (addr & 4095) >> 3 | (uint64_t)context << 9 | size << 33;
 	uint32_t room = group_room(at->group);
 
-	if (LIKELY(room)) {
+	if (LIKELY(room && !(agent_hot.inherited && group_match(at->group, (addr & 4095) >> 3)))) {
 		uint64_t *place = at->group + (unsigned)__builtin_ctz(room), v = ATOMIC_LOAD(place);
 
 		if (LIKELY(v <= SILT_DB_ENTRY_TOMB && live_cas_as(single, place, v, entry)) &&

@@ -398,7 +398,6 @@ bool agent_skips_more(uint64_t caller)
 static void learn(const struct silt_agent_attach *a)
 {
 	agent_attached = 1;
-	agent_no_syscalls = a->no_syscalls;
 	agent_real.operators_allocate = a->operators_allocate;
 	agent_real.strdup_allocates = a->strdup_allocates;
 	agent_ranges.ldso_lo = a->ldso_lo;
@@ -436,6 +435,8 @@ int32_t agent_start_attached(const struct silt_agent_attach *a)
 		return SILT_AGENT_E_SLOT;
 	if (!a->single_threaded)
 		thread_many();
+	if (a->no_syscalls)
+		agent_before_seccomp();
 	state = STATE_ACTIVE;
 	return 0;
 }

@@ -221,8 +221,10 @@ void live_insert(uint64_t addr, uint64_t size, uint32_t context)
 	uint64_t entry = (addr & 4095) >> 3 | (uint64_t)context << 9;
 	uint32_t *root_entry = &agent_hot.root[addr >> 30];
 	uint32_t leaf = ATOMIC_LOAD(root_entry);
-	uint64_t *page;
+	uint64_t *page, gone;
 
+	if (UNLIKELY(agent_hot.inherited)) /* a block of before whose free was under way when we came */
+		live_remove(addr, &gone);
 	if (UNLIKELY(size >= SILT_DB_SIZE_HUGE)) {
 		side_insert(addr, size, context, false);
 		size = SILT_DB_SIZE_HUGE;
@@ -254,6 +256,53 @@ void live_insert(uint64_t addr, uint64_t size, uint32_t context)
 		}
 	}
 	agent_lost(SILT_LOST_BLOCKS);
+}
+
+static bool enter_plain(const struct silt_agent_block *b)
+{
+	return !(b->addr & 7) && !(b->addr >> 47) && b->size < SILT_DB_SIZE_HUGE;
+}
+
+/* The blocks of one page, into a chunk made to measure. False: the common way must do it. */
+static bool enter_page(const struct silt_agent_block *b, uint32_t n, uint32_t context)
+{
+	uint32_t *root_entry = &agent_hot.root[b->addr >> 30];
+	uint32_t leaf = ATOMIC_LOAD(root_entry), class = class_for(n), ref;
+	uint64_t *page, *chunk;
+
+	if (n < 2 || n > capacities[AGENT_CHUNK_CLASSES - 1] || (!leaf && !(leaf = leaf_create(root_entry))))
+		return false;
+	page = (uint64_t *)db_at(leaf) + (b->addr >> 12 & (SILT_DB_LEAF_PAGES - 1));
+	if (ATOMIC_LOAD(page) || !(ref = chunk_new(class)))
+		return false;
+	chunk = db_at(ref);
+	for (uint32_t i = 0; i < n; i++)
+		chunk_put(chunk, capacities[class], (b[i].addr & 4095) >> 3 | (uint64_t)context << 9 | b[i].size << 33);
+	ATOMIC_RELEASE(page, page_word_of(ref, class));
+	return true;
+}
+
+uint64_t live_enter_all(const struct silt_agent_block *b, uint64_t count, uint64_t min_size, uint32_t context)
+{
+	uint64_t entered = 0;
+
+	for (uint64_t i = 0, end; i < count; i = end) {
+		bool plain = true;
+
+		for (end = i; end < count && end - i < 512 && b[end].addr >> 12 == b[i].addr >> 12; end++)
+			plain &= enter_plain(&b[end]) && b[end].size >= min_size;
+		if (plain && enter_page(&b[i], (uint32_t)(end - i), context)) {
+			entered += end - i;
+			continue;
+		}
+		for (uint64_t k = i; k < end; k++) {
+			if (b[k].addr & 7 || b[k].addr >> 47 || b[k].size < min_size)
+				continue;
+			live_insert(b[k].addr, b[k].size, context);
+			entered++;
+		}
+	}
+	return entered;
 }
 
 static uint32_t removed(uint64_t addr, uint64_t entry, uint64_t *ret_size)

@@ -317,6 +317,18 @@ const struct agent_module *module_find(uint64_t pc)
 	return m;
 }
 
+/* A header of the attacher's own lies outside of the module; the table it leads to ends by itself. */
+struct cfi_module module_tables(const struct agent_module *m)
+{
+	struct cfi_module cm = { m->start, m->end, (const uint8_t *)m->eh_frame_hdr };
+
+	if (m->eh_frame_hdr && (m->eh_frame_hdr < m->start || m->eh_frame_hdr >= m->end)) {
+		cm.lo = 0;
+		cm.hi = UINT64_MAX / 2;
+	}
+	return cm;
+}
+
 COLD void module_refresh(void)
 {
 	struct silt_db_module *table = db_at(agent_db()->module_ref);

@@ -34,9 +34,7 @@ COLD uint32_t rule_miss(uint64_t key)
 	m = module_find(lookup);
 	if (!m)
 		return nowhere; /* not remembered: a module may be mapped there later */
-	cm.lo = m->start;
-	cm.hi = m->end;
-	cm.eh_frame_hdr = (const uint8_t *)m->eh_frame_hdr;
+	cm = module_tables(m);
 	if (cm.eh_frame_hdr && (key & RULE_EXACT ? cfi_find_row(&cm, pc, &row) : cfi_find_return_row(&cm, pc, &row)))
 		rule = cfi_compact(&row) & 0xffffffu;
 	rule |= m->generation << 24;

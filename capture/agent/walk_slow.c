@@ -40,9 +40,7 @@ static bool step_registers(struct cfi_regs *regs, bool *interrupted, struct read
 	if (!m)
 		return false;
 	*ret_rule = CFI_T_GENERIC | m->generation << 24;
-	cm.lo = m->start;
-	cm.hi = m->end;
-	cm.eh_frame_hdr = (const uint8_t *)m->eh_frame_hdr;
+	cm = module_tables(m);
 	if (!cm.eh_frame_hdr || !(*interrupted ? cfi_find_row(&cm, pc, &row) : cfi_find_return_row(&cm, pc, &row)))
 		return false;
 	if (row.regs[CFI_RA].how == CFI_UNDEFINED) {

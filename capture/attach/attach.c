@@ -18,6 +18,7 @@
 #include "capture/attach/attach_internal.h"
 #include "capture/attach/fault.h"
 #include "capture/attach/place.h"
+#include "capture/attach/seccomp.h"
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x10u
@@ -183,6 +184,7 @@ static void tell_agent(struct silt_attach *a)
 
 	t->leave = a->inject.stub;
 	t->single_threaded = s->status.threads == 1;
+	t->no_syscalls = s->status.seccomp != 0;
 	if (!s->statically_linked && silt_survey_find(s, "_dl_find_object", &find_object))
 		t->find_object = find_object.addr;
 	if (s->ldso != SILT_NONE && s->ldso != s->libc) {
@@ -208,6 +210,10 @@ static void tell_agent(struct silt_attach *a)
 		m[i].start = from ? from->start : a->image.base;
 		m[i].end = from ? from->end : a->image.base + a->image.size;
 		m[i].eh_frame_hdr = from ? from->eh_frame_hdr : a->image.base + a->image.eh_frame_hdr;
+		if (from && from->eh_frame) {
+			silt_survey_eh_hdr(from->eh_frame, m[i].own_hdr);
+			m[i].eh_frame_hdr = self + offsetof(struct silt_agent_module, own_hdr);
+		}
 		m[i].link.bias = from ? from->bias : a->image.base;
 		m[i].link.name = (const char *)(uintptr_t)(self + offsetof(struct silt_agent_module, path));
 		snprintf(m[i].path, sizeof(m[i].path), "%s", from ? from->mapped->path : SILT_AGENT_IMAGE_NAME);
@@ -365,6 +371,8 @@ int silt_attach_map(struct silt_attach *a, int *ret_db_fd, struct silt_error *er
 				      "process %d (%s) has no unused bytes behind the code of any of its modules, which silt needs",
 				      a->survey.pid, a->survey.status.name);
 	rc = silt_inject_begin(&a->inject, a->survey.pid, a->survey.mem, err);
+	if (!rc && a->survey.status.seccomp)
+		rc = silt_seccomp_check(a->survey.pid, a->inject.tid, a->stub, false, err);
 	if (!rc)
 		rc = silt_inject_arm(&a->inject, a->stub, err);
 	if (!rc)

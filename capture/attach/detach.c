@@ -14,6 +14,7 @@
 #include "capture/attach/attach.h"
 #include "capture/attach/attach_internal.h"
 #include "capture/attach/fault.h"
+#include "capture/attach/seccomp.h"
 
 #define LEAVE_NS 5000000000ull /* for threads to leave the agent */
 #define RANGES_MAX 1024u
@@ -269,6 +270,8 @@ static int take_out(const struct silt_survey *s, struct remains *r, uint64_t *st
 	if (rc || !(r->agent_count || r->fd_count))
 		return rc;
 	rc = silt_inject_begin(&in, s->pid, s->mem, err);
+	if (!rc && s->status.seccomp)
+		rc = silt_seccomp_check(s->pid, in.tid, stub, true, err);
 	if (!rc)
 		rc = silt_inject_arm(&in, stub, err);
 	if (!rc)

@@ -33,6 +33,22 @@ static void take_table(const struct silt_elf_view *v, const Elf64_Shdr *table, c
 	ret->strings_size = strings->sh_size;
 }
 
+/* A table of unwind information is read up to the zero length that ends it. */
+static void find_eh_frame(struct silt_elf_view *v, const Elf64_Shdr *table)
+{
+	const Elf64_Shdr *names = section(v, table, v->header->e_shstrndx);
+	const char *text = names ? at(v, names->sh_offset, names->sh_size) : NULL;
+
+	for (uint32_t i = 0; text && i < v->header->e_shnum; i++) {
+		const Elf64_Shdr *s = &table[i];
+		const uint8_t *bytes = at(v, s->sh_offset, s->sh_size);
+
+		if (s->sh_name < names->sh_size && names->sh_size - s->sh_name > 10 && !memcmp(text + s->sh_name, ".eh_frame", 10) &&
+		    s->sh_type != SHT_NOBITS && bytes && s->sh_size >= 4 && !memcmp(bytes + s->sh_size - 4, "\0\0\0\0", 4))
+			v->eh_frame = s->sh_addr;
+	}
+}
+
 static void find_tables(struct silt_elf_view *v)
 {
 	const Elf64_Ehdr *eh = v->header;
@@ -49,6 +65,7 @@ static void find_tables(struct silt_elf_view *v)
 	for (uint32_t i = 0; i < eh->e_shnum; i++)
 		if (table[i].sh_type == SHT_GNU_versym && table[i].sh_size / 2 >= v->dynamic.count)
 			v->dynamic.versions = at(v, table[i].sh_offset, table[i].sh_size);
+	find_eh_frame(v, table);
 }
 
 int silt_elf_view_open(int fd, const char *name, struct silt_elf_view *ret, struct silt_error *err)

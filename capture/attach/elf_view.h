@@ -24,6 +24,7 @@ struct silt_elf_view {
 	const Elf64_Ehdr *header;
 	const Elf64_Phdr *segments;
 	struct silt_elf_table dynamic, full; /* .dynsym, .symtab; count 0: none */
+	uint64_t eh_frame; /* address of .eh_frame when it ends with a terminator, 0: none */
 };
 
 struct silt_elf_symbol {

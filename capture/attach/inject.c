@@ -19,13 +19,17 @@
 #include "capture/agent/attach.h"
 #include "capture/agent/trace_db.h"
 #include "capture/attach/fault.h"
+#include "capture/target/interrupted.h"
 
 #define STOP_NS 2000000000ull /* for a thread to stop */
 #define CALL_NS 5000000000ull /* for a system call to return: it may wait for the lock on the address space */
-#define SIGNALS_MAX 1000	/* signals that arrive in between: each is let through, and the call tried anew */
+#define SIGNALS_MAX 200	/* signals that arrive in between: each is let through, and the call tried anew */
+#define SIGNALS_MANY 20 /* from then on they are held back for the moment it takes to begin */
 
 /* Error codes of interrupted system calls that are inside the kernel until the thread leaves it (include/linux/errno.h). */
 enum { RESTART_SYS = -512, RESTART_NOINTR = -513, RESTART_NOHAND = -514, RESTART_BLOCK = -516 };
+
+#define STOPS_MAX 1000000	/* of the agent in one operation: it maps memory as it needs it */
 
 enum { STUB_AGENT_NAME = 108, STUB_DB_NAME = 124, STUB_END = 136, STUB_MAGIC_AT = SILT_STUB_SIZE - 8 };
 
@@ -137,8 +141,11 @@ static int wait_stop(struct silt_inject *in, uint64_t limit_ns, int *ret_status,
 	for (unsigned round = 0;; round++) {
 		pid_t r = waitpid(in->tid, ret_status, __WALL | WNOHANG);
 
-		if (r == in->tid && WIFSTOPPED(*ret_status))
+		if (r == in->tid && WIFSTOPPED(*ret_status)) {
+			if (WSTOPSIG(*ret_status) != (SIGTRAP | 0x80))
+				silt_interrupted_restart(in->tid);
 			return 0;
+		}
 		if (r == in->tid || (r < 0 && errno == ECHILD)) {
 			in->attached = false;
 			return silt_error_set(err, SILT_E_NOT_FOUND, "thread %d of process %d ended", in->tid, in->pid);
@@ -302,12 +309,19 @@ static int resume(struct silt_inject *in, struct silt_error *err)
 	return ptrace(PTRACE_SYSCALL, in->tid, 0, 0) ? silt_error_os(err, errno, "cannot direct thread %d", in->tid) : 0;
 }
 
-/* Sends the thread to rip and waits for its first system call to begin. Signals before that are let through. */
+/* Sends the thread to rip and waits for its first system call to begin. Signals before that are let through. Under a storm of them
+ * they are blocked meanwhile, which is a last resort: killed in just these microseconds, we would leave them blocked. */
 static int start_at(struct silt_inject *in, uint64_t rip, long number, const uint64_t args[6], struct silt_error *err)
 {
+	const uint64_t none = UINT64_MAX;
+	uint64_t mask = 0;
+
 	for (int n = 0; n < SIGNALS_MAX; n++) {
 		struct user_regs_struct r = in->regs;
 		int status, rc;
+
+		if (n >= SIGNALS_MANY && ptrace(PTRACE_GETSIGMASK, in->tid, sizeof(mask), &mask))
+			return silt_error_os(err, errno, "cannot read the signal mask of thread %d", in->tid);
 
 		r.rip = rip;
 		r.orig_rax = UINT64_MAX;
@@ -321,11 +335,16 @@ static int start_at(struct silt_inject *in, uint64_t rip, long number, const uin
 			r.r9 = args[5];
 		}
 		rc = set_regs(in, &r, err);
-		silt_fault_point();
+		if (n < SIGNALS_MANY)
+			silt_fault_point();
+		else
+			ptrace(PTRACE_SETSIGMASK, in->tid, sizeof(none), &none);
 		if (!rc)
 			rc = resume(in, err);
 		if (!rc)
 			rc = wait_stop(in, CALL_NS, &status, err);
+		if (n >= SIGNALS_MANY) /* before the call is made: it may be one that looks at the mask */
+			ptrace(PTRACE_SETSIGMASK, in->tid, sizeof(mask), &mask);
 		if (rc)
 			return rc;
 		if (WSTOPSIG(status) == (SIGTRAP | 0x80))
@@ -339,19 +358,16 @@ static int start_at(struct silt_inject *in, uint64_t rip, long number, const uin
 	return silt_error_set(err, SILT_E_LIMIT, "process %d gets signals faster than it can be attached to", in->pid);
 }
 
-/* On to the next system call stop. A signal cannot stop the thread between the two stops of one call. */
-static int next_stop(struct silt_inject *in, struct silt_error *err)
+/* On to the next stop that is no interrupt. */
+static int next_stop(struct silt_inject *in, int *ret_status, struct silt_error *err)
 {
-	int status, rc;
+	int rc;
 
 	do {
 		rc = resume(in, err);
 		if (!rc)
-			rc = wait_stop(in, CALL_NS, &status, err);
-	} while (!rc && is_event_stop(status));
-	if (!rc && WSTOPSIG(status) != (SIGTRAP | 0x80))
-		rc = silt_error_set(err, SILT_E_INTERNAL, "thread %d was stopped by signal %d in between", in->tid,
-				    WSTOPSIG(status));
+			rc = wait_stop(in, CALL_NS, ret_status, err);
+	} while (!rc && is_event_stop(*ret_status));
 	return rc;
 }
 
@@ -359,11 +375,11 @@ int silt_inject_call(struct silt_inject *in, long number, const uint64_t args[6]
 		     struct silt_error *err)
 {
 	struct user_regs_struct r;
-	int rc = start_at(in, in->stub, number, args, err);
+	int status, rc = start_at(in, in->stub, number, args, err);
 
 	silt_fault_point();
 	if (!rc)
-		rc = next_stop(in, err);
+		rc = next_stop(in, &status, err); /* no signal comes between the two stops of a call */
 	silt_fault_point();
 	if (!rc)
 		rc = get_regs(in, &r, err);
@@ -372,26 +388,28 @@ int silt_inject_call(struct silt_inject *in, long number, const uint64_t args[6]
 	return rc;
 }
 
+/* Stops at each end of each system call the agent makes. The last is the stub's getpid. Signals are blocked from the first to the
+ * last but one, where all is done but a few registers: one that comes then finds the thread back home. */
 int silt_inject_enter(struct silt_inject *in, silt_addr entry, struct silt_error *err)
 {
 	struct user_regs_struct r = { 0 };
-	int rc = start_at(in, entry, SYS_getpid, NULL, err);
+	int status = 0, rc = start_at(in, entry, SYS_getpid, NULL, err);
 
-	for (int calls = 0; !rc; calls++) {
+	for (int stops = 0; !rc && !signal_of(status); stops++) {
 		rc = get_regs(in, &r, err);
 		if (rc || (r.rip == in->stub + 2 && r.orig_rax == SYS_getpid))
 			break;
-		if (calls > 1000000)
+		if (stops > STOPS_MAX)
 			rc = silt_error_set(err, SILT_E_INTERNAL, "the agent does not come to an end in process %d", in->pid);
-		if (!rc && calls < 40)
+		if (stops < 80)
 			silt_fault_point();
 		if (!rc)
-			rc = next_stop(in, err); /* its end */
-		if (!rc)
-			rc = next_stop(in, err); /* the next one's begin */
+			rc = next_stop(in, &status, err);
 	}
-	if (!rc)
-		rc = next_stop(in, err);
+	if (!rc && signal_of(status))
+		rc = let_signal_through(in, status, err);
+	else if (!rc)
+		rc = next_stop(in, &status, err);
 	silt_fault_point();
 	return rc;
 }

@@ -24,6 +24,15 @@ static void find_eh_frame(struct silt_survey_module *m)
 	for (uint32_t i = 0; i < m->view.header->e_phnum; i++)
 		if (m->view.segments[i].p_type == PT_GNU_EH_FRAME)
 			m->eh_frame_hdr = m->bias + m->view.segments[i].p_vaddr;
+	if (!m->eh_frame_hdr && m->view.eh_frame)
+		m->eh_frame = m->bias + m->view.eh_frame;
+}
+
+void silt_survey_eh_hdr(silt_addr eh_frame, uint8_t ret[SILT_EH_HDR_SIZE])
+{
+	memset(ret, 0, SILT_EH_HDR_SIZE);
+	memcpy(ret, "\1\0\xff\xff", 4); /* DW_EH_PE_absptr; no count, no index */
+	memcpy(ret + 4, &eh_frame, sizeof(eh_frame));
 }
 
 static void add_module(struct silt_survey *s, const struct silt_target_module *t)
@@ -187,6 +196,10 @@ static int open_memory(struct silt_survey *s, struct silt_error *err)
 				     "may not look into process %d (%s): it belongs to uid %u, protects itself, or Yama forbids it "
 				     "(kernel.yama.ptrace_scope); try as root",
 				     s->pid, s->status.name, s->status.uid);
+	if (errno == ESRCH || errno == ENOENT)
+		return silt_error_set(err, SILT_E_UNSUPPORTED,
+				      "process %d (%s) has no memory of its own: it is part of the kernel, or just ending", s->pid,
+				      s->status.name);
 	return silt_error_os(err, errno, "cannot open %s", path);
 }
 
@@ -213,7 +226,7 @@ static int look_at_program(struct silt_survey *s, struct silt_error *err)
 				      "it cannot be attached to",
 				      s->pid, s->status.name, t->path);
 	add_by_links(s, debug_head(s, &s->modules[0]));
-	s->statically_linked = !base && s->count == 1;
+	s->statically_linked = !base;
 	s->ldso = module_at(s, base);
 	if (base && s->ldso == SILT_NONE && mapped_at(s, base)) {
 		s->ldso = s->count;

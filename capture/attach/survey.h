@@ -17,6 +17,7 @@ struct silt_survey_module {
 	const struct silt_target_module *mapped;
 	silt_addr bias, start, end;
 	silt_addr eh_frame_hdr; /* 0: none */
+	silt_addr eh_frame;	/* where there is no header: the table itself, 0: none */
 	struct silt_elf_view view;
 	bool readable; /* view is open */
 };
@@ -48,6 +49,9 @@ bool silt_survey_find(const struct silt_survey *s, const char *name, struct silt
 /** The same for count names in one pass; ret[i].addr is 0 where there is none. */
 int silt_survey_find_all(const struct silt_survey *s, const char *const *names, uint32_t count,
 			 struct silt_survey_symbol *ret, struct silt_error *err);
+/* A header that leads to a table without an index (LSB Core, "Exception Frames"): version, encodings, its address. */
+#define SILT_EH_HDR_SIZE 16u
+void silt_survey_eh_hdr(silt_addr eh_frame, uint8_t ret[SILT_EH_HDR_SIZE]);
 /** Bytes of the target's memory; false when not all are readable. */
 bool silt_survey_read(const struct silt_survey *s, silt_addr addr, void *buf, size_t size);
 /** Bytes of the file that is mapped at addr, of a module's code or behind it in its last page; zero where the file ends. */

@@ -11,6 +11,7 @@
 
 #define FRAMES_MAX 100000u
 #define MODULE_MAX (4ull << 30)
+#define HDR_ROOM 4096u /* behind a module, for a header it lacks */
 
 int silt_unwind_open(struct silt_unwind *u, const struct silt_survey *s, struct silt_error *err)
 {
@@ -48,7 +49,7 @@ static void lay_out(const struct silt_survey *s, const struct silt_survey_module
 	fd = hi > lo && hi - lo <= MODULE_MAX ? silt_region_open(s->pid, &s->maps.regions[m->mapped->region_first]) : -1;
 	if (fd < 0)
 		return;
-	base = mmap(NULL, hi - lo, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	base = mmap(NULL, hi - lo + HDR_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	for (uint32_t i = 0; base != MAP_FAILED && i < m->view.header->e_phnum; i++) {
 		const Elf64_Phdr *ph = &m->view.segments[i];
 		uint64_t skew = ph->p_vaddr & 4095;
@@ -63,8 +64,10 @@ static void lay_out(const struct silt_survey *s, const struct silt_survey_module
 	if (base == MAP_FAILED)
 		return;
 	ret->bytes = base;
-	ret->size = hi - lo;
+	ret->size = hi - lo + HDR_ROOM;
 	ret->first = m->bias + lo;
+	if (m->eh_frame)
+		silt_survey_eh_hdr((uint64_t)(uintptr_t)base + (m->eh_frame - ret->first), base + (hi - lo));
 }
 
 static bool find_row(struct silt_unwind *u, silt_addr pc, struct cfi_row *ret)
@@ -75,17 +78,19 @@ static bool find_row(struct silt_unwind *u, silt_addr pc, struct cfi_row *ret)
 		const struct silt_survey_module *m = &s->modules[i];
 		struct silt_unwind_module *l = &u->modules[i];
 		struct cfi_module cm;
+		silt_addr hdr;
 
-		if (pc < m->start || pc >= m->end || !m->eh_frame_hdr || !m->readable)
+		if (pc < m->start || pc >= m->end || !(m->eh_frame_hdr || m->eh_frame) || !m->readable)
 			continue;
 		if (!l->tried)
 			lay_out(s, m, l);
 		l->tried = true;
-		if (!l->bytes || m->eh_frame_hdr - l->first >= l->size || pc - l->first >= l->size)
+		hdr = m->eh_frame_hdr ? m->eh_frame_hdr : l->first + l->size - HDR_ROOM;
+		if (!l->bytes || hdr - l->first >= l->size || pc - l->first >= l->size)
 			return false;
 		cm.lo = (uint64_t)(uintptr_t)l->bytes;
 		cm.hi = cm.lo + l->size;
-		cm.eh_frame_hdr = l->bytes + (m->eh_frame_hdr - l->first);
+		cm.eh_frame_hdr = l->bytes + (hdr - l->first);
 		return cfi_find_row(&cm, cm.lo + (pc - l->first), ret);
 	}
 	return false;

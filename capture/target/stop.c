@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "capture/target/interrupted.h"
 #include "capture/target/process.h"
 
 /* New threads can only come from threads that are not stopped yet, so a handful of passes is the usual case; a storm of
@@ -167,6 +168,7 @@ static void collect(struct silt_stop *s, struct silt_stopped_thread *t)
 		t->signal = si.si_status >> 8 ? 0 : si.si_status & 0x7f;
 		t->state = SILT_HELD_STOPPED;
 		waitid(P_PID, (id_t)t->tid, &si, WSTOPPED | __WALL | WNOHANG);
+		silt_interrupted_restart(t->tid);
 		return;
 	}
 	t->state = SILT_HELD_GONE;

@@ -20,7 +20,7 @@ ROOMS = {
     "symbols/": ["base/", "symbols/"],
     "symbols/elf_reader": ["base/", ELF_READER],
     "capture/": ["base/", "formats/", "capture/*", "capture/target/", "capture/attach/", "capture/heap/",
-                 DB_LAYOUT, ELF_READER],
+                 DB_LAYOUT, ELF_READER, "capture/agent/attach.h"],
     "capture/agent/": ["capture/agent/"],
     "capture/target/": ["base/", "formats/", "capture/target/", ELF_READER],
     "capture/attach/": ["base/", "formats/", "capture/target/", "capture/attach/", DB_LAYOUT, ELF_READER,

@@ -17,6 +17,7 @@ static void stack_flags_agree(void **state)
 	assert_int_equal(SILT_DB_STACK_DEPTH, SILT_STACK_DEPTH);
 	assert_int_equal(SILT_DB_STACK_BROKEN, SILT_STACK_BROKEN);
 	assert_int_equal(SILT_DB_STACK_OVERFLOW, SILT_STACK_OVERFLOW);
+	assert_int_equal(SILT_DB_STACK_UNTRACKED, SILT_STACK_UNTRACKED);
 }
 
 /* A context's flags: stack flags, then the kind; none may reach into its neighbour. */

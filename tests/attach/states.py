@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Attaching to processes in every state: waits go on as if nothing had happened, stopped stays stopped, what cannot be attached to is
+refused and untouched.
+
+usage: states.py [NAME]…   environment: SILT, SILT_BUSY, SILT_WAITS
+"""
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from target import SILT, Busy, check, check_clean, check_free, descriptors, main, silt, status
+
+WAITS = os.environ["SILT_WAITS"]
+KINDS = ("nanosleep clock_nanosleep usleep poll ppoll select pselect epoll_wait epoll_pwait read waitpid futex futex_bitset "
+         "sem_timedwait sigtimedwait sigsuspend pause recv inotify msgrcv "
+         "alarms spin").split()
+
+
+@contextlib.contextmanager
+def running(*command, **options):
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+
+
+def refused(pid, text):
+    _, _, err = silt("attach", pid, wanted=3)
+    check(text in err, f"'{text}' is not in: {err.strip()}")
+
+
+def waits():
+    """The only thread sits in a system call: it must end by itself, at its time, with its result."""
+    for fault in (None, 4, 6, 24, 40):  # with silt killed in the middle, too
+        env = {"SILT_FAULT": str(fault)} if fault else {}
+        with contextlib.ExitStack() as stack:
+            started = {kind: stack.enter_context(running(WAITS, kind, stdout=subprocess.PIPE)) for kind in KINDS}
+            time.sleep(0.2)
+            for kind, p in started.items():
+                attached = silt("attach", "-q", p.pid, env=env, wanted=None)
+                detached = silt("detach", "-q", p.pid, wanted=None)
+                check(fault or attached[0] == detached[0] == 0, f"{kind}: {attached[2]} {detached[2]}")
+                if p.poll() is None:
+                    check_free(p.pid)
+            for kind, p in started.items():
+                out, _ = p.communicate(timeout=60)
+                check(p.returncode == 0 and out, f"{kind}, fault {fault}: status {p.returncode}")
+                result, error, ms = map(int, out.split())
+                check(result == 0 and error == 0 and ms >= 2999, f"{kind}, fault {fault}: {result}, errno {error}, {ms} ms")
+
+
+def stopped():
+    """Ctrl-Z: works, and it stays stopped."""
+    with Busy() as target:
+        os.kill(target.pid, signal.SIGSTOP)
+        while status(target.pid, "State")[0] != "T":
+            time.sleep(0.01)
+        silt("attach", "-q", target.pid)
+        time.sleep(0.05)
+        check(status(target.pid, "State")[0] == "T", "it runs after attach")
+        silt("capture", "-q", "-o", "/dev/null", target.pid)
+        silt("detach", "-q", target.pid)
+        time.sleep(0.05)
+        check(status(target.pid, "State")[0] == "T", "it runs after detach")
+        check_clean(target.pid, target.fds)
+        silt("attach", "-q", target.pid)
+        os.kill(target.pid, signal.SIGCONT)
+        target.progress()
+        silt("detach", "-q", target.pid)
+        target.progress()
+
+
+def refusals():
+    with running("sleep", "60") as p:
+        time.sleep(0.1)
+        silt("attach", "-q", p.pid)
+        refused(p.pid, "is attached to process")
+        silt("detach", "-q", p.pid)
+        _, _, err = silt("detach", p.pid, wanted=3)
+        check("is not attached" in err, err)
+    ended = subprocess.Popen(["true"])
+    time.sleep(0.3)
+    refused(ended.pid, "has ended")
+    ended.wait()
+    refused(ended.pid, "there is no process")
+    if os.path.exists("/proc/2/status") and status(2, "Name") == "kthreadd":
+        refused(2, "part of the kernel")
+    with Busy(2) as target:
+        thread = [int(t) for t in os.listdir(f"/proc/{target.pid}/task") if int(t) != target.pid][0]
+        refused(thread, "is a thread of process")
+    with running(SILT, "run", "-q", "-o", "/dev/null", "--", "sleep", "60") as p:
+        time.sleep(0.5)
+        refused(p.pid, "is silt itself")
+        child = int(subprocess.run(["pgrep", "-P", str(p.pid)], capture_output=True, check=True).stdout.split()[0])
+        refused(child, "tracked already")
+        _, _, err = silt("detach", child, wanted=3)
+        check("silt run" in err, err)
+
+
+def traced():
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    with running("sleep", "60") as p:
+        time.sleep(0.1)
+        check(libc.ptrace(0x4206, p.pid, None, None) == 0, "PTRACE_SEIZE")
+        refused(p.pid, "is traced by process")
+
+
+def forked():
+    """A child of an attached process goes on untracked, and can be attached to or cleaned itself."""
+    code = ("import os, sys, time\n"
+            "time.sleep(0.5)\n"
+            "pid = os.fork()\n"
+            "n = 0\n"
+            "while True:\n"
+            "    n += len([bytes(100) for i in range(1000)])\n"
+            "    time.sleep(0.001)\n")
+    with running(sys.executable, "-c", code, env={**os.environ, "PYTHONMALLOC": "malloc"}) as p:
+        time.sleep(0.3)
+        fds = descriptors(p.pid)
+        silt("attach", "-q", p.pid)
+        time.sleep(0.7)
+        child = int(subprocess.run(["pgrep", "-P", str(p.pid)], capture_output=True, check=True).stdout.split()[0])
+        try:
+            silt("attach", "-q", child)
+            _, out, _ = silt("show", "--json", child)
+            check('"count":' in out, out[:200])
+            silt("detach", "-q", child)
+            check_clean(child, fds)
+            check_free(child)
+            silt("capture", "-q", "-o", "/dev/null", p.pid)
+            silt("detach", "-q", p.pid)
+            check_clean(p.pid, fds)
+            time.sleep(0.1)
+            check(status(child, "State")[0] in "RS" and status(p.pid, "State")[0] in "RS", "they work on")
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def signals():
+    """A process that gets thousands of signals a second, with handlers, during many cycles."""
+    with Busy(2) as target:
+        storm = subprocess.Popen([sys.executable, "-c",
+                                  f"import os\nwhile True: os.kill({target.pid}, 23)"])  # SIGURG: ignored
+        try:
+            for _ in range(5):
+                silt("attach", "-q", target.pid)
+                target.progress()
+                silt("detach", "-q", target.pid)
+        finally:
+            storm.kill()
+            storm.wait()
+        target.progress()
+        check_clean(target.pid, target.fds)
+
+
+def seccomp():
+    """A filter that lets pass what is needed is fine; one that does not is refused before anything is changed."""
+    prologue = ("import ctypes, struct, time\n"
+                "libc = ctypes.CDLL(None)\n"
+                "def install(*code):\n"
+                "    text = b''.join(struct.pack('<HBBI', *c) for c in code)\n"
+                "    buffer = ctypes.create_string_buffer(text)\n"
+                "    program = ctypes.create_string_buffer(struct.pack('<HxxxxxxQ', len(code), ctypes.addressof(buffer)))\n"
+                "    assert libc.prctl(38, 1, 0, 0, 0) == 0\n"
+                "    assert libc.prctl(22, 2, program, 0, 0) == 0\n")
+    work = "while True:\n    x = [bytes(100) for i in range(1000)]\n    time.sleep(0.01)\n"
+    # Kills for memfd_create (319); then one that kills for ptrace (101) only.
+    for number, text in ((319, "memfd_create"), (101, None)):
+        filters = f"install((0x20, 0, 0, 0), (0x15, 0, 1, {number}), (6, 0, 0, 0x80000000), (6, 0, 0, 0x7fff0000))\n"
+        with running(sys.executable, "-c", prologue + filters + work, env={**os.environ, "PYTHONMALLOC": "malloc"}) as p:
+            time.sleep(0.5)
+            check(p.poll() is None and status(p.pid, "Seccomp") == "2", "the filter is not in force")
+            fds = descriptors(p.pid)
+            if text:
+                refused(p.pid, "forbids " + text)
+            else:
+                silt("attach", "-q", p.pid)
+                time.sleep(0.2)
+                silt("capture", "-q", "-o", "/dev/null", p.pid)
+                silt("detach", "-q", p.pid)
+            check_clean(p.pid, fds)
+            time.sleep(0.1)
+            check(p.poll() is None, "it ended")
+
+
+TESTS = {f.__name__: f for f in (waits, stopped, refusals, traced, forked, signals, seccomp)}
+
+if __name__ == "__main__":
+    sys.exit(main(TESTS))

@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What is known of an attached process, on every C library and allocator, and how its last state is kept.
+
+usage: tracked.py [allocators|linked|exceptions|holder|name]…   environment: SILT, SILT_BUSY, SILT_SOURCE
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from target import Busy, Failure, check, check_clean, descriptors, main, silt, status
+
+SOURCE = os.environ["SILT_SOURCE"]
+BUSY_C = os.path.join(SOURCE, "tests/attach/busy.c")
+LIBRARIES = "/usr/lib/x86_64-linux-gnu"
+SLOTS = 200  # blocks a thread of busy keeps
+
+
+def wait_until(condition, what, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        check(time.monotonic() < end, what)
+        time.sleep(0.01)
+
+
+def show(pid):
+    return json.loads(silt("show", "--json", pid)[1])
+
+
+def check_tracked(target, stacks=True):
+    """Attached long enough for every block to be new, the live ones are exactly what the program keeps."""
+    silt("attach", "-q", target.pid)
+    start = target.counts()
+    wait_until(lambda: all(now > was + 30000 for now, was in zip(target.counts(), start)), "it stands still", 60)
+    report = show(target.pid)
+    known = [s for s in report["stacks"] if s["frames"]]
+    count = sum(s["count"] for s in known)
+    # Each thread may be between a free and an allocation.
+    check(target.threads * (SLOTS - 1) <= count <= target.threads * (SLOTS + 1), f"{count} blocks with stacks: {report['warnings']}")
+    names = {f["function"] for s in known for f in s["frames"]}
+    check("work" in names, f"functions {names}")
+    if stacks:
+        check(any("main" in {f["function"] for f in s["frames"]} for s in known), "no stack reaches main")
+    silt("detach", "-q", target.pid)
+    target.progress()
+    check_clean(target.pid, target.fds)
+
+
+def allocators():
+    for library in ("", "libjemalloc.so.2", "libtcmalloc_minimal.so.4", "libmimalloc.so.2"):
+        path = os.path.join(LIBRARIES, library)
+        if not os.path.exists(path):
+            print(f"skip: {library} is not installed")
+            continue
+        command = ["env", f"LD_PRELOAD={path}" if library else "A=B", os.environ["SILT_BUSY"]]
+        with Busy(2, command) as target:
+            check_tracked(target)
+
+
+def linked():
+    """Statically, and with musl."""
+    with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
+        for compiler, flags in (("gcc", ["-static"]), ("gcc", ["-static-pie"]), ("musl-gcc", []), ("musl-gcc", ["-static"])):
+            out = os.path.join(folder, "busy")
+            if not shutil.which(compiler):
+                print(f"skip: {compiler} is not installed")
+                continue
+            subprocess.run([compiler, "-O1", "-g", "-pthread", "-D_GNU_SOURCE", *flags, "-o", out, BUSY_C], check=True)
+            with Busy(2, [out]) as target:
+                check_tracked(target)
+        subprocess.run(["gcc", "-O1", "-pthread", "-D_GNU_SOURCE", "-static", "-s", "-o", out, BUSY_C], check=True)
+        with Busy(2, [out]) as target:
+            err = silt("attach", target.pid, wanted=3)[2]
+            check("symbol table" in err, err)
+            check_clean(target.pid, target.fds)
+
+
+THROWS = r"""
+#include <cstdio>
+#include <new>
+#include <unistd.h>
+int main()
+{
+	volatile unsigned long caught = 0;
+	for (;;) {
+		try {
+			char *volatile p = new char[~0ul >> 2];
+			delete[] p;
+		} catch (const std::bad_alloc &) {
+			caught = caught + 1;
+		}
+		int *volatile q = new int(3);
+		delete q;
+		std::printf("%lu\n", caught);
+		std::fflush(stdout);
+		usleep(1000);
+	}
+}
+"""
+
+
+def exceptions():
+    """operator new throws through where the agent stood. (mimalloc as packaged is built without exceptions and aborts.)"""
+    with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
+        source, out = os.path.join(folder, "throws.cc"), os.path.join(folder, "throws")
+        with open(source, "w", encoding="utf-8") as f:
+            f.write(THROWS)
+        subprocess.run(["g++", "-O1", "-o", out, source], check=True)
+        for library in ("", "libjemalloc.so.2", "libtcmalloc_minimal.so.4"):
+            path = os.path.join(LIBRARIES, library)
+            if not os.path.exists(path):
+                print(f"skip: {library} is not installed")
+                continue
+            env = {**os.environ, "LD_PRELOAD": path} if library else None
+            with open(os.path.join(folder, "out"), "wb") as log:
+                with subprocess.Popen([out], stdout=log, stderr=subprocess.DEVNULL, env=env) as p:
+                    try:
+                        time.sleep(0.3)
+                        silt("attach", "-q", p.pid)
+                        time.sleep(0.3)
+                        check(p.poll() is None, f"{library}: it ended with {p.poll()}")
+                        silt("detach", "-q", p.pid)
+                    finally:
+                        p.kill()
+
+
+def holder():
+    """The last state is kept, however the process ends; time and bytes end it."""
+    with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
+        out = os.path.join(folder, "last.silt")
+        for how in ("kill", "detach", "duration", "bytes", "interrupt"):
+            with Busy(2) as target:
+                arguments = ["attach", "-q", "-o", out]
+                if how == "duration":
+                    silt(*arguments, "--duration", "700ms", target.pid)
+                elif how == "bytes":
+                    silt(*arguments, "--until-bytes", "3M", target.pid)
+                    check(json.loads(silt("show", "--json", out)[1])["totals"]["allocated_bytes"] >= 3 << 20, "bytes")
+                elif how == "interrupt":
+                    with subprocess.Popen([os.environ["SILT"], *arguments, "--duration", "1h", str(target.pid)]) as p:
+                        wait_until(lambda: "memfd:silt-db" in open(f"/proc/{target.pid}/maps", encoding="utf-8").read(), "attached")
+                        time.sleep(0.3)
+                        p.send_signal(signal.SIGINT)
+                        check(p.wait(20) == 0, f"status {p.returncode}")
+                else:
+                    silt(*arguments, target.pid)
+                    target.progress()
+                    if how == "detach":
+                        silt("detach", "-q", target.pid)
+                    else:
+                        os.kill(target.pid, signal.SIGKILL)
+                wait_until(lambda: os.path.exists(out), f"{how}: no dump")
+                report = json.loads(silt("show", "--json", out)[1])
+                check(report["totals"]["count"] > 300, f"{how}: {report['totals']}")
+                if how != "kill":
+                    target.progress()
+                    check_clean(target.pid, target.fds)
+            os.unlink(out)
+        left = subprocess.run(["pgrep", "-f", f"silt attach.*{folder}"], capture_output=True, check=False).stdout
+        check(not left, f"left behind: {left}")
+
+
+def name():
+    with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
+        own = os.path.join(folder, f"busy{os.getpid()}")
+        shutil.copy(os.environ["SILT_BUSY"], own)
+        with Busy(1, [own]) as target:
+            silt("attach", "-q", "--name", os.path.basename(own))
+            check("memfd:silt-agent" in open(f"/proc/{target.pid}/maps", encoding="utf-8").read(), "not attached")
+            silt("detach", "-q", target.pid)
+            with Busy(1, [own]) as other:
+                err = silt("attach", "--name", os.path.basename(own), wanted=3)[2]
+                check(str(target.pid) in err and str(other.pid) in err, err)
+        err = silt("attach", "--name", os.path.basename(own), wanted=3)[2]
+        check("no process is called" in err, err)
+        silt("attach", "--name", "a", "1", wanted=2)
+        silt("attach", wanted=2)
+        silt("attach", "x", wanted=2)
+        silt("detach", wanted=2)
+
+
+TESTS = {f.__name__: f for f in (allocators, linked, exceptions, holder, name)}
+
+if __name__ == "__main__":
+    sys.exit(main(TESTS))
