@@ -153,20 +153,26 @@ static bool bins_hold(struct silt_heap *h, silt_addr arena, const struct silt_gl
 	return bad <= 2;
 }
 
+/* Other arenas stand behind their heaps' headers, which point to them; the last leads back. */
 static bool ring_holds(struct silt_heap *h, silt_addr arena, const struct silt_glibc_layout *l)
 {
-	uint64_t next = 0, seen;
+	uint64_t next = arena, seen;
 	uint32_t attached;
 
-	if (!silt_heap_memory_u64(&h->mem, arena + l->next, &next) ||
-	    !silt_heap_memory_u32(&h->mem, arena + l->attached, &attached) || attached > 1u << 24)
+	if (!silt_heap_memory_u32(&h->mem, arena + l->attached, &attached) || attached > 1u << 24)
 		return false;
-	if (next == arena)
-		return true;
-	/* Another arena stands behind its heap's header, which points to it. */
-	for (unsigned header = 0x20; header <= 0x30; header += 0x10)
-		if (silt_heap_memory_u64(&h->mem, next - header, &seen) && seen == next)
+	for (unsigned n = 0; n < SILT_GLIBC_ARENAS_MAX; n++) {
+		bool found = false;
+
+		if (!silt_heap_memory_u64(&h->mem, next + l->next, &next))
+			return false;
+		if (next == arena)
 			return true;
+		for (unsigned header = 0x20; header <= 0x30 && !found; header += 0x10)
+			found = silt_heap_memory_u64(&h->mem, next - header, &seen) && seen == next;
+		if (!found)
+			return false;
+	}
 	return false;
 }
 
@@ -178,7 +184,7 @@ static bool sums_hold(struct silt_heap *h, silt_addr arena, const struct silt_gl
 	return silt_heap_memory_u64(&h->mem, arena + l->system_mem, &system_mem) &&
 	       silt_heap_memory_u64(&h->mem, arena + l->max_system_mem, &max_system_mem) &&
 	       silt_heap_memory_u64(&h->mem, arena + l->top, &top) && silt_heap_memory_u32(&h->mem, arena + 4, &flags) &&
-	       system_mem <= max_system_mem && !(top % 16) && flags < 16;
+	       system_mem <= max_system_mem && flags < 16 && (!(top % 16) || top == arena + l->bins - 16);
 }
 
 static void add_glibc(struct silt_heap *h, const struct silt_target_module *m, silt_addr arena,

@@ -133,7 +133,8 @@ void silt_glibc_plan_mapped(struct silt_heap *h, struct silt_glibc *g)
 		if (!silt_heap_memory_u32(&h->mem, g->par + g->par_layout->n_mmaps, &n) || !n)
 			return;
 		s.want = n;
-		silt_heap_memory_u64(&h->mem, g->par + g->par_layout->mmapped_mem, &s.bytes);
+		if (g->par_layout->exact)
+			silt_heap_memory_u64(&h->mem, g->par + g->par_layout->mmapped_mem, &s.bytes);
 	}
 	g->mapped_info = silt_heap_info_add(h, SILT_HEAP_MAPPED, 0);
 	if (g->mapped_info == SILT_NONE)
@@ -144,10 +145,9 @@ void silt_glibc_plan_mapped(struct silt_heap *h, struct silt_glibc *g)
 				      "malloc's counters were not found: blocks with a mapping of their own were looked for, "
 				      "but nothing tells whether all were found (%llu were)",
 				      (unsigned long long)s.found);
-	else if (s.found != s.want || s.found_bytes != s.bytes)
-		silt_heap_problem_add(h,
-				      "of %llu blocks with a mapping of their own (%llu bytes), %llu (%llu bytes) were found",
-				      (unsigned long long)s.want, (unsigned long long)s.bytes, (unsigned long long)s.found,
+	else if (s.found != s.want || (g->par_layout->exact && s.found_bytes != s.bytes))
+		silt_heap_problem_add(h, "of malloc's %llu blocks with a mapping of their own, %llu (%llu bytes) were found",
+				      (unsigned long long)s.want, (unsigned long long)s.found,
 				      (unsigned long long)s.found_bytes);
 }
 
