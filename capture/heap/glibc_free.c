@@ -19,7 +19,8 @@ static const struct silt_glibc_tcache_layout layouts[] = {
 
 #define TLS_REACH 65536u     /* static thread-local storage looked through, downwards from the thread pointer */
 #define TLS_NEIGHBOUR 64     /* thread_arena is defined beside tcache */
-#define CHUNK_SLACK 16u      /* a rest too small for a chunk of its own stays with the chunk in front of it */
+#define CHUNK_SLACK 0x30u    /* a chunk may be larger than asked for: rests too small for a chunk stay with it, and what
+			      * alignment leaves; below the distance of the sizes below */
 #define STEPS_MAX 50000u     /* links read one by one: a read of a page takes one to two microseconds */
 #define PROBE_THREADS 64u    /* looked at to find the offset */
 
