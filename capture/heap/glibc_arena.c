@@ -167,7 +167,8 @@ static void plan_main(struct silt_heap *h, struct silt_glibc *g, struct silt_gli
 	else
 		base = 0;
 	start = (start + 15) & ~15ull;
-	if (contiguous && silt_glibc_chain(h, start, end, a->top, true, 4)) {
+	/* Two witnesses for the start, or a heap that looks like one there: its first chunks may be damaged. */
+	if (contiguous && start && (start == base || silt_glibc_chain(h, start, end, a->top, true, 4))) {
 		add_extent(h, a, start, end, true);
 		return;
 	}

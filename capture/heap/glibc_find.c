@@ -254,10 +254,11 @@ static void look_at_unused(void *data, const uint8_t *bytes, size_t size, silt_a
 
 		for (size_t i = 0; i < SILT_ARRAY_LEN(layouts); i++) {
 			const struct silt_glibc_layout *l = &layouts[i];
-			const uint8_t *p = bytes + at - l->next;
+			const uint8_t *p;
 
 			if (word != start + at - l->next || at < l->next || size - at < l->size - l->next)
 				continue;
+			p = bytes + (at - l->next);
 			if (all_zero(p, l->next) && silt_heap_u64(p + l->attached) == 1 &&
 			    all_zero(p + l->system_mem, 16))
 				add_glibc(s->h, s->m, word, l);

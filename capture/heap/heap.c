@@ -312,7 +312,7 @@ int silt_heap_walk(struct silt_heap *h, const struct silt_maps *maps, const stru
 	if (!h->no_memory)
 		make_plan(h);
 	out.free = h->free.items;
-	out.free_end = h->free.items + h->free.count;
+	out.free_end = h->free.count ? h->free.items + h->free.count : h->free.items;
 	if (!h->no_memory)
 		rc = emit_all(h, &w, &out);
 	silt_heap_window_deinit(&w);
