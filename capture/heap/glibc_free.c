@@ -35,6 +35,18 @@ static bool read_link(struct silt_heap *h, const struct silt_glibc *g, silt_addr
 	return true;
 }
 
+/* A block in a thread's cache or a fast bin: in a chain of chunks, or (2.42, with larger caches) one with a mapping of its
+ * own. */
+static bool holds(struct silt_heap *h, const struct silt_glibc *g, silt_addr mem)
+{
+	const struct silt_heap_single *s;
+
+	if (silt_glibc_owns(h, g, mem))
+		return true;
+	s = silt_heap_single_at(h, mem);
+	return s && s->heap == g->mapped_info;
+}
+
 static void add_free(struct silt_heap *h, silt_addr mem, unsigned why)
 {
 	if (!silt_vec_push(&h->free, mem | why))
@@ -57,7 +69,7 @@ static bool follow_links(struct gather *a, silt_addr first, unsigned bias, uint6
 	uint64_t steps = 0, power = 1, word;
 
 	while (mem && a->steps) {
-		if (mem == marker || !silt_glibc_owns(a->h, a->g, mem) || !silt_heap_memory_u64(&a->h->mem, mem - 8, &word) ||
+		if (mem == marker || !holds(a->h, a->g, mem) || !silt_heap_memory_u64(&a->h->mem, mem - 8, &word) ||
 		    (size && (word & ~15ull) != size))
 			return false;
 		if (++steps == power) {
@@ -130,7 +142,7 @@ static bool read_tcache(struct silt_heap *h, const struct silt_glibc *g, silt_ad
 	for (unsigned i = 0; i < ret->layout->bins; i++) {
 		bool filled = ret->layout->remaining ? ret->counts[i] < ret->fill : ret->counts[i] != 0;
 
-		if (ret->entries[i] && !silt_glibc_owns(h, g, ret->entries[i]))
+		if (ret->entries[i] && !holds(h, g, ret->entries[i]))
 			return false;
 		/* All bins in use: nothing tells how many fit. */
 		bad += ret->layout->remaining && !ret->fill ? false : filled != (ret->entries[i] != 0);

@@ -128,6 +128,7 @@ void silt_glibc_plan_mapped(struct silt_heap *h, struct silt_glibc *g)
 	struct mapped_search s = { .h = h, .g = g, .want = UINT64_MAX, .bytes = UINT64_MAX };
 	uint32_t n = 0;
 
+	g->mapped_info = SILT_NONE;
 	s.header = g->version ? (g->version >= 43 ? 16 : 0) : g->layout->fastbins ? 0 : 16;
 	if (g->par) {
 		if (!silt_heap_memory_u32(&h->mem, g->par + g->par_layout->n_mmaps, &n) || !n)
@@ -241,7 +242,7 @@ void silt_glibc_plan_scattered(struct silt_heap *h, struct silt_glibc *g, struct
 	if (!silt_heap_each_unclaimed(h, note_part, &list))
 		h->no_memory = true;
 	if (r) {
-		s.part_end = r->end;
+		s.part_end = silt_heap_data_end(h, r);
 		take_piece(&s, base, &end);
 	}
 	silt_heap_pages_init(&s.pages, h);
