@@ -64,7 +64,7 @@ bool silt_glibc_busy(struct silt_heap *h, struct silt_glibc *g, const struct sil
 			return true;
 	/* A process with one thread takes no locks. */
 	for (uint32_t i = 0; threads && i < count; i++)
-		if (threads[i].pc >= g->malloc_start && threads[i].pc < g->malloc_end && g->malloc_start)
+		if (silt_heap_in_allocator(h, threads[i].pc))
 			return true;
 	return false;
 }

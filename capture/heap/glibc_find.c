@@ -22,7 +22,7 @@ static const struct silt_glibc_layout layouts[] = {
 #define DATA_OVERLAP 0x1000u      /* … that share as much as the largest structure takes */
 #define DATA_MAX (256ull << 20)   /* of one module */
 #define RODATA_MAX (64ull << 20)  /* looked through for the version banner */
-#define CODE_SLACK 0x8000u        /* malloc's static functions lie within this of its exported ones */
+#define CODE_MAX 0x7800u          /* bytes of code of malloc.o, at most */
 
 /* ---- a module's memory ---- */
 
@@ -121,12 +121,15 @@ static void find_code(struct silt_heap *h, struct silt_glibc *g, const struct si
 			continue;
 		if (!g->malloc_start || addr < g->malloc_start)
 			g->malloc_start = addr;
-		if (addr > g->malloc_end)
-			g->malloc_end = addr;
+		if (addr + size > g->malloc_end && addr + size - g->malloc_start < CODE_MAX)
+			g->malloc_end = addr + size;
 	}
+	/* All of it, with the static functions, is one object file that holds these. */
 	if (g->malloc_start) {
-		g->malloc_start -= CODE_SLACK;
-		g->malloc_end += CODE_SLACK;
+		silt_addr start = g->malloc_end - CODE_MAX;
+
+		g->malloc_end = g->malloc_start + CODE_MAX;
+		g->malloc_start = start;
 	}
 }
 
@@ -145,12 +148,14 @@ static bool bins_hold(struct silt_heap *h, silt_addr arena, const struct silt_gl
 
 		if (fd == head && bk == head)
 			continue;
-		if (fd % 16 || bk % 16 || !silt_heap_memory_u64(&h->mem, fd + 24, &back) ||
-		    !silt_heap_memory_u64(&h->mem, bk + 16, &forth) || back != head || forth != head)
+		if ((fd % 16 && fd != head) || (bk % 16 && bk != head))
+			return false;
+		if (!silt_heap_memory_u64(&h->mem, fd + 24, &back) || !silt_heap_memory_u64(&h->mem, bk + 16, &forth) ||
+		    back != head || forth != head)
 			bad++;
 	}
-	/* A thread may be about to change one list. */
-	return bad <= 2;
+	/* The process runs while this is read: lists change under our hands. */
+	return bad <= SILT_GLIBC_BINS / 2;
 }
 
 /* Other arenas stand behind their heaps' headers, which point to them; the last leads back. */

@@ -177,6 +177,15 @@ bool silt_heap_busy(struct silt_heap *h, const struct silt_heap_thread *threads,
 	return busy;
 }
 
+bool silt_heap_in_allocator(const struct silt_heap *h, silt_addr pc)
+{
+	for (size_t i = 0; i < h->glibcs.count; i++)
+		if (h->glibcs.items[i]->malloc_start && pc >= h->glibcs.items[i]->malloc_start &&
+		    pc < h->glibcs.items[i]->malloc_end)
+			return true;
+	return false;
+}
+
 /* ---- walking ---- */
 
 static int compare_singles(const void *a, const void *b)
