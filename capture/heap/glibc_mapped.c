@@ -7,6 +7,8 @@
 #include "capture/heap/glibc.h"
 #include "capture/heap/pages.h"
 
+#define VAST (1ull << 30)
+
 /* ---- blocks with a mapping of their own ---- */
 
 struct mapped_search {
@@ -17,6 +19,7 @@ struct mapped_search {
 	uint64_t want, bytes; /* what malloc_par says; UINT64_MAX: not known */
 	uint64_t found, found_bytes;
 	silt_addr part_start, part_end;
+	bool vast; /* which parts are looked through now */
 };
 
 /* sysmalloc_mmap: the chunk at the mapping's start with size = length | IS_MMAPPED. memalign moves the chunk into the
@@ -96,6 +99,9 @@ static bool look_at_part(void *data, silt_addr start, silt_addr end)
 {
 	struct mapped_search *s = data;
 
+	/* Address space that was only reserved may be endless: what is likelier comes first. */
+	if ((end - start >= VAST) != s->vast)
+		return true;
 	s->part_start = start;
 	s->part_end = end;
 	return silt_heap_pages_look(&s->pages, start, end, look_at_page, s);
@@ -119,7 +125,10 @@ static void search_mapped(struct mapped_search *s)
 		return;
 	forget_found(s, before);
 	silt_heap_pages_init(&s->pages, s->h);
-	silt_heap_each_unclaimed(s->h, look_at_part, s);
+	if (silt_heap_each_unclaimed(s->h, look_at_part, s)) {
+		s->vast = true;
+		silt_heap_each_unclaimed(s->h, look_at_part, s);
+	}
 	silt_heap_pages_deinit(&s->pages);
 }
 
