@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum { MODULE_NEW = -1, MODULE_UNUSABLE = -2 };
-enum { STATE_NONE, STATE_WANTED, STATE_KNOWN, STATE_TRAMPOLINE };
+enum { STATE_NONE, STATE_WANTED, STATE_KNOWN, STATE_TRAMPOLINE }; /* from KNOWN on nothing need be asked */
 
 /* What the kernel has a handler return to is no function that anybody called, and mostly has no name: this is what debuggers call it. */
 static const struct silt_symbol_frame trampoline = { .function = "<signal handler called>" };
@@ -233,7 +233,7 @@ int silt_names_want_stack_start(struct silt_names *n, uint32_t stack, bool all_f
 	for (uint32_t i = 0; i < count; i++) {
 		size_t frames;
 
-		if (n->state[locations[i]] != STATE_KNOWN) {
+		if (n->state[locations[i]] < STATE_KNOWN) {
 			*ret_settled = false;
 			return silt_names_want(n, locations[i], err);
 		}

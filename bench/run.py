@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Prints the cost table: silt beside its peers, measured alternately in one run. docs/BENCH.md explains the method.
 
-usage: bench/run.py [--quick] [--json FILE] BUILD_DIR [pair|wall|memory|attach|capture|diff ...]
+usage: bench/run.py [--quick] [--json FILE] BUILD_DIR [pair|wall|memory|attach|capture|diff|heap ...]
 """
 
 import argparse
@@ -16,12 +16,13 @@ sys.dont_write_bytecode = True  # the source tree stays as it is
 
 import row_attach
 import row_capture
+import row_heap
 import row_memory
 import row_pair
 import row_wall
 from harness import Bench, Failed, Skip, busy, machine
 
-NAMES = ["pair", "wall", "memory", "attach", "capture", "diff"]
+NAMES = ["pair", "wall", "memory", "attach", "capture", "diff", "heap"]
 
 
 def measures(wanted):
@@ -32,6 +33,8 @@ def measures(wanted):
              if name in wanted]
     if last:
         found.append((last, lambda bench: row_capture.run(bench, last)))
+    if "heap" in wanted:
+        found.append((["heap"], row_heap.run))
     return found
 
 

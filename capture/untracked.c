@@ -21,10 +21,12 @@
 #include <time.h>
 
 #include "capture/copy_internal.h"
+#include "capture/settle.h"
 #include "capture/heap/types.h"
 #include "capture/target/modules.h"
+#include "capture/target/process.h"
 
-#define TRIES 10u              /* stops before a heap that is being changed is walked as it is */
+#define TRIES 4u               /* stops before a heap that is being changed is walked as it is */
 #define BREATH_NS 200000l      /* what the process runs in between */
 
 struct job {
@@ -37,6 +39,8 @@ struct job {
 	struct silt_heap *heap;
 	struct silt_heap_types *types;
 	struct silt_stop_report report;
+	bool unsettled;     /* some thread was inside the allocator at the last stop, too */
+	bool group_stopped; /* Ctrl-Z: its threads must not run at all */
 	int64_t capture_ns;
 	struct silt_error err;
 	int rc;
@@ -188,6 +192,8 @@ static void note_heaps(struct job *j)
 	if (locked && j->report.stopped)
 		add_note(j, "%u heaps were being changed whenever the process was stopped: a few of their blocks may be wrong",
 			 locked);
+	else if (j->unsettled)
+		add_note(j, "a thread was inside the allocator whenever the process was stopped: a few blocks may be wrong");
 }
 
 static int walk_now(struct job *j, const struct silt_heap_thread *threads, uint32_t count)
@@ -208,8 +214,11 @@ static int walk_now(struct job *j, const struct silt_heap_thread *threads, uint3
 /* Stops the process when nobody is inside the allocator, or after some tries regardless. */
 static int walk_stopped(struct job *j)
 {
+	struct silt_target_status st;
 	uint64_t longest = 0;
 	int rc = 0;
+
+	j->group_stopped = silt_target_status(j->pid, &st, NULL) || st.state == 'T';
 
 	for (unsigned i = 1;; i++) {
 		struct silt_stop stop;
@@ -223,7 +232,11 @@ static int walk_stopped(struct job *j)
 			return rc;
 		threads = silt_untracked_threads(&stop);
 		j->report.threads = stop.count;
-		busy = silt_heap_busy(j->heap, threads, stop.count);
+		if (threads && !j->group_stopped)
+			busy = !silt_settle(&stop, j->heap, threads);
+		else
+			busy = silt_heap_busy(j->heap, threads, stop.count);
+		j->unsettled = busy;
 		if (!busy || last)
 			rc = walk_now(j, threads, threads ? stop.count : 0);
 		silt_stop_release(&stop);

@@ -247,7 +247,7 @@ static void show_tracking(pid_t pid)
 	int fd = -1, rc = silt_target_find_db(pid, &fd, &slot, &err);
 
 	if (rc) {
-		line("tracked", rc == SILT_E_NOT_FOUND ? "no: a capture holds modules, threads and the memory map, no blocks" :
+		line("tracked", rc == SILT_E_NOT_FOUND ? "no: a capture walks its heap, and has no stacks" :
 							 "unknown");
 		line("", err.msg);
 		return;

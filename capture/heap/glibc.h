@@ -20,8 +20,8 @@ struct silt_glibc_layout {
 
 /** Offsets in struct malloc_par. */
 struct silt_glibc_par_layout {
-	uint32_t n_mmaps, n_mmaps_max, max_n_mmaps, no_dyn_threshold, mmapped_mem, max_mmapped_mem, sbrk_base, tcache_bins,
-		size;
+	uint32_t n_mmaps, n_mmaps_max, max_n_mmaps, no_dyn_threshold, mmapped_mem, max_mmapped_mem, sbrk_base, tcache_bins;
+	bool exact; /* mmapped_mem is the mappings' length; 2.43 counts some headers in and some out */
 };
 
 /** struct tcache_perthread_struct. */
@@ -34,6 +34,7 @@ struct silt_glibc_tcache_layout {
 };
 
 enum {
+	SILT_GLIBC_ARENAS_MAX = 65536, /* glibc makes eight for each processor unless told otherwise */
 	SILT_GLIBC_BINS = 127,       /* bin headers, numbered 1 … 127; the last is never used */
 	SILT_GLIBC_FASTBINS = 10,    /* chunk sizes 0x20, 0x30 … */
 	SILT_GLIBC_SMALL_TCACHE = 64, /* bins of one chunk size each; those behind hold ranges of sizes */

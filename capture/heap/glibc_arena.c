@@ -2,7 +2,6 @@
 /* glibc's arenas and the stretches of memory that hold their chunks (malloc/arena.c). */
 #include "capture/heap/glibc.h"
 
-#define ARENAS_MAX 65536u       /* glibc makes eight for each processor unless told otherwise */
 #define ARENA_HEAPS_MAX 1048576u
 
 /* HEAP_MAX_SIZE: 64 MiB, or with the tunable glibc.malloc.hugetlb in 2.35 to 2.41 four times the page size. */
@@ -42,7 +41,7 @@ bool silt_glibc_read_arenas(struct silt_heap *h, struct silt_glibc *g)
 	do {
 		struct silt_glibc_arena a;
 
-		if (g->arenas.count == ARENAS_MAX || !read_arena(h, g, addr, &a, &next)) {
+		if (g->arenas.count == SILT_GLIBC_ARENAS_MAX || !read_arena(h, g, addr, &a, &next)) {
 			silt_heap_problem_add(h, "the list of malloc's arenas is broken at 0x%llx: arenas behind it are missing",
 					      (unsigned long long)addr);
 			return g->arenas.count > 0;
@@ -65,7 +64,7 @@ bool silt_glibc_busy(struct silt_heap *h, struct silt_glibc *g, const struct sil
 			return true;
 	/* A process with one thread takes no locks. */
 	for (uint32_t i = 0; threads && i < count; i++)
-		if (threads[i].pc >= g->malloc_start && threads[i].pc < g->malloc_end && g->malloc_start)
+		if (silt_heap_in_allocator(h, threads[i].pc))
 			return true;
 	return false;
 }
@@ -168,7 +167,8 @@ static void plan_main(struct silt_heap *h, struct silt_glibc *g, struct silt_gli
 	else
 		base = 0;
 	start = (start + 15) & ~15ull;
-	if (contiguous && silt_glibc_chain(h, start, end, a->top, true, 4)) {
+	/* Two witnesses for the start, or a heap that looks like one there: its first chunks may be damaged. */
+	if (contiguous && start && (start == base || silt_glibc_chain(h, start, end, a->top, true, 4))) {
 		add_extent(h, a, start, end, true);
 		return;
 	}

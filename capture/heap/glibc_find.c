@@ -22,7 +22,7 @@ static const struct silt_glibc_layout layouts[] = {
 #define DATA_OVERLAP 0x1000u      /* … that share as much as the largest structure takes */
 #define DATA_MAX (256ull << 20)   /* of one module */
 #define RODATA_MAX (64ull << 20)  /* looked through for the version banner */
-#define CODE_SLACK 0x8000u        /* malloc's static functions lie within this of its exported ones */
+#define CODE_MAX 0x7800u          /* bytes of code of malloc.o, at most */
 
 /* ---- a module's memory ---- */
 
@@ -121,12 +121,15 @@ static void find_code(struct silt_heap *h, struct silt_glibc *g, const struct si
 			continue;
 		if (!g->malloc_start || addr < g->malloc_start)
 			g->malloc_start = addr;
-		if (addr > g->malloc_end)
-			g->malloc_end = addr;
+		if (addr + size > g->malloc_end && addr + size - g->malloc_start < CODE_MAX)
+			g->malloc_end = addr + size;
 	}
+	/* All of it, with the static functions, is one object file that holds these. */
 	if (g->malloc_start) {
-		g->malloc_start -= CODE_SLACK;
-		g->malloc_end += CODE_SLACK;
+		silt_addr start = g->malloc_end - CODE_MAX;
+
+		g->malloc_end = g->malloc_start + CODE_MAX;
+		g->malloc_start = start;
 	}
 }
 
@@ -145,28 +148,36 @@ static bool bins_hold(struct silt_heap *h, silt_addr arena, const struct silt_gl
 
 		if (fd == head && bk == head)
 			continue;
-		if (fd % 16 || bk % 16 || !silt_heap_memory_u64(&h->mem, fd + 24, &back) ||
-		    !silt_heap_memory_u64(&h->mem, bk + 16, &forth) || back != head || forth != head)
+		if ((fd % 16 && fd != head) || (bk % 16 && bk != head))
+			return false;
+		if (!silt_heap_memory_u64(&h->mem, fd + 24, &back) || !silt_heap_memory_u64(&h->mem, bk + 16, &forth) ||
+		    back != head || forth != head)
 			bad++;
 	}
-	/* A thread may be about to change one list. */
-	return bad <= 2;
+	/* The process runs while this is read: lists change under our hands. */
+	return bad <= SILT_GLIBC_BINS / 2;
 }
 
+/* Other arenas stand behind their heaps' headers, which point to them; the last leads back. */
 static bool ring_holds(struct silt_heap *h, silt_addr arena, const struct silt_glibc_layout *l)
 {
-	uint64_t next = 0, seen;
+	uint64_t next = arena, seen;
 	uint32_t attached;
 
-	if (!silt_heap_memory_u64(&h->mem, arena + l->next, &next) ||
-	    !silt_heap_memory_u32(&h->mem, arena + l->attached, &attached) || attached > 1u << 24)
+	if (!silt_heap_memory_u32(&h->mem, arena + l->attached, &attached) || attached > 1u << 24)
 		return false;
-	if (next == arena)
-		return true;
-	/* Another arena stands behind its heap's header, which points to it. */
-	for (unsigned header = 0x20; header <= 0x30; header += 0x10)
-		if (silt_heap_memory_u64(&h->mem, next - header, &seen) && seen == next)
+	for (unsigned n = 0; n < SILT_GLIBC_ARENAS_MAX; n++) {
+		bool found = false;
+
+		if (!silt_heap_memory_u64(&h->mem, next + l->next, &next))
+			return false;
+		if (next == arena)
 			return true;
+		for (unsigned header = 0x20; header <= 0x30 && !found; header += 0x10)
+			found = silt_heap_memory_u64(&h->mem, next - header, &seen) && seen == next;
+		if (!found)
+			return false;
+	}
 	return false;
 }
 
@@ -178,7 +189,7 @@ static bool sums_hold(struct silt_heap *h, silt_addr arena, const struct silt_gl
 	return silt_heap_memory_u64(&h->mem, arena + l->system_mem, &system_mem) &&
 	       silt_heap_memory_u64(&h->mem, arena + l->max_system_mem, &max_system_mem) &&
 	       silt_heap_memory_u64(&h->mem, arena + l->top, &top) && silt_heap_memory_u32(&h->mem, arena + 4, &flags) &&
-	       system_mem <= max_system_mem && !(top % 16) && flags < 16;
+	       system_mem <= max_system_mem && flags < 16 && (!(top % 16) || top == arena + l->bins - 16);
 }
 
 static void add_glibc(struct silt_heap *h, const struct silt_target_module *m, silt_addr arena,
@@ -248,10 +259,11 @@ static void look_at_unused(void *data, const uint8_t *bytes, size_t size, silt_a
 
 		for (size_t i = 0; i < SILT_ARRAY_LEN(layouts); i++) {
 			const struct silt_glibc_layout *l = &layouts[i];
-			const uint8_t *p = bytes + at - l->next;
+			const uint8_t *p;
 
 			if (word != start + at - l->next || at < l->next || size - at < l->size - l->next)
 				continue;
+			p = bytes + (at - l->next);
 			if (all_zero(p, l->next) && silt_heap_u64(p + l->attached) == 1 &&
 			    all_zero(p + l->system_mem, 16))
 				add_glibc(s->h, s->m, word, l);

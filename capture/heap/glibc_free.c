@@ -19,7 +19,8 @@ static const struct silt_glibc_tcache_layout layouts[] = {
 
 #define TLS_REACH 65536u     /* static thread-local storage looked through, downwards from the thread pointer */
 #define TLS_NEIGHBOUR 64     /* thread_arena is defined beside tcache */
-#define CHUNK_SLACK 16u      /* a rest too small for a chunk of its own stays with the chunk in front of it */
+#define CHUNK_SLACK 0x30u    /* a chunk may be larger than asked for: rests too small for a chunk stay with it, and what
+			      * alignment leaves; below the distance of the sizes below */
 #define STEPS_MAX 50000u     /* links read one by one: a read of a page takes one to two microseconds */
 #define PROBE_THREADS 64u    /* looked at to find the offset */
 
@@ -32,6 +33,18 @@ static bool read_link(struct silt_heap *h, const struct silt_glibc *g, silt_addr
 	if (g->protect)
 		*ret ^= at >> 12;
 	return true;
+}
+
+/* A block in a thread's cache or a fast bin: in a chain of chunks, or (2.42, with larger caches) one with a mapping of its
+ * own. */
+static bool holds(struct silt_heap *h, const struct silt_glibc *g, silt_addr mem)
+{
+	const struct silt_heap_single *s;
+
+	if (silt_glibc_owns(h, g, mem))
+		return true;
+	s = silt_heap_single_at(h, mem);
+	return s && s->heap == g->mapped_info;
 }
 
 static void add_free(struct silt_heap *h, silt_addr mem, unsigned why)
@@ -56,7 +69,7 @@ static bool follow_links(struct gather *a, silt_addr first, unsigned bias, uint6
 	uint64_t steps = 0, power = 1, word;
 
 	while (mem && a->steps) {
-		if (mem == marker || !silt_glibc_owns(a->h, a->g, mem) || !silt_heap_memory_u64(&a->h->mem, mem - 8, &word) ||
+		if (mem == marker || !holds(a->h, a->g, mem) || !silt_heap_memory_u64(&a->h->mem, mem - 8, &word) ||
 		    (size && (word & ~15ull) != size))
 			return false;
 		if (++steps == power) {
@@ -129,7 +142,7 @@ static bool read_tcache(struct silt_heap *h, const struct silt_glibc *g, silt_ad
 	for (unsigned i = 0; i < ret->layout->bins; i++) {
 		bool filled = ret->layout->remaining ? ret->counts[i] < ret->fill : ret->counts[i] != 0;
 
-		if (ret->entries[i] && !silt_glibc_owns(h, g, ret->entries[i]))
+		if (ret->entries[i] && !holds(h, g, ret->entries[i]))
 			return false;
 		/* All bins in use: nothing tells how many fit. */
 		bad += ret->layout->remaining && !ret->fill ? false : filled != (ret->entries[i] != 0);

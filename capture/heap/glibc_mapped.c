@@ -7,6 +7,8 @@
 #include "capture/heap/glibc.h"
 #include "capture/heap/pages.h"
 
+#define VAST (1ull << 30)
+
 /* ---- blocks with a mapping of their own ---- */
 
 struct mapped_search {
@@ -17,6 +19,7 @@ struct mapped_search {
 	uint64_t want, bytes; /* what malloc_par says; UINT64_MAX: not known */
 	uint64_t found, found_bytes;
 	silt_addr part_start, part_end;
+	bool vast; /* which parts are looked through now */
 };
 
 /* sysmalloc_mmap: the chunk at the mapping's start with size = length | IS_MMAPPED. memalign moves the chunk into the
@@ -96,6 +99,9 @@ static bool look_at_part(void *data, silt_addr start, silt_addr end)
 {
 	struct mapped_search *s = data;
 
+	/* Address space that was only reserved may be endless: what is likelier comes first. */
+	if ((end - start >= VAST) != s->vast)
+		return true;
 	s->part_start = start;
 	s->part_end = end;
 	return silt_heap_pages_look(&s->pages, start, end, look_at_page, s);
@@ -119,7 +125,10 @@ static void search_mapped(struct mapped_search *s)
 		return;
 	forget_found(s, before);
 	silt_heap_pages_init(&s->pages, s->h);
-	silt_heap_each_unclaimed(s->h, look_at_part, s);
+	if (silt_heap_each_unclaimed(s->h, look_at_part, s)) {
+		s->vast = true;
+		silt_heap_each_unclaimed(s->h, look_at_part, s);
+	}
 	silt_heap_pages_deinit(&s->pages);
 }
 
@@ -128,12 +137,14 @@ void silt_glibc_plan_mapped(struct silt_heap *h, struct silt_glibc *g)
 	struct mapped_search s = { .h = h, .g = g, .want = UINT64_MAX, .bytes = UINT64_MAX };
 	uint32_t n = 0;
 
+	g->mapped_info = SILT_NONE;
 	s.header = g->version ? (g->version >= 43 ? 16 : 0) : g->layout->fastbins ? 0 : 16;
 	if (g->par) {
 		if (!silt_heap_memory_u32(&h->mem, g->par + g->par_layout->n_mmaps, &n) || !n)
 			return;
 		s.want = n;
-		silt_heap_memory_u64(&h->mem, g->par + g->par_layout->mmapped_mem, &s.bytes);
+		if (g->par_layout->exact)
+			silt_heap_memory_u64(&h->mem, g->par + g->par_layout->mmapped_mem, &s.bytes);
 	}
 	g->mapped_info = silt_heap_info_add(h, SILT_HEAP_MAPPED, 0);
 	if (g->mapped_info == SILT_NONE)
@@ -144,10 +155,9 @@ void silt_glibc_plan_mapped(struct silt_heap *h, struct silt_glibc *g)
 				      "malloc's counters were not found: blocks with a mapping of their own were looked for, "
 				      "but nothing tells whether all were found (%llu were)",
 				      (unsigned long long)s.found);
-	else if (s.found != s.want || s.found_bytes != s.bytes)
-		silt_heap_problem_add(h,
-				      "of %llu blocks with a mapping of their own (%llu bytes), %llu (%llu bytes) were found",
-				      (unsigned long long)s.want, (unsigned long long)s.bytes, (unsigned long long)s.found,
+	else if (s.found != s.want || (g->par_layout->exact && s.found_bytes != s.bytes))
+		silt_heap_problem_add(h, "of malloc's %llu blocks with a mapping of their own, %llu (%llu bytes) were found",
+				      (unsigned long long)s.want, (unsigned long long)s.found,
 				      (unsigned long long)s.found_bytes);
 }
 
@@ -241,7 +251,7 @@ void silt_glibc_plan_scattered(struct silt_heap *h, struct silt_glibc *g, struct
 	if (!silt_heap_each_unclaimed(h, note_part, &list))
 		h->no_memory = true;
 	if (r) {
-		s.part_end = r->end;
+		s.part_end = silt_heap_data_end(h, r);
 		take_piece(&s, base, &end);
 	}
 	silt_heap_pages_init(&s.pages, h);

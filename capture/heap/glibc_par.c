@@ -5,9 +5,9 @@
 
 /* malloc_par of 2.26 to 2.34, 2.35 to 2.42 (thp_pagesize and hp_pagesize came), 2.43 (thp_mode came). */
 static const struct silt_glibc_par_layout layouts[] = {
-	{ 0x28, 0x2c, 0x30, 0x34, 0x38, 0x40, 0x48, 0x50, 0x70 },
-	{ 0x3c, 0x40, 0x44, 0x48, 0x50, 0x58, 0x60, 0x68, 0x88 },
-	{ 0x44, 0x48, 0x4c, 0x50, 0x58, 0x60, 0x68, 0x70, 0x90 },
+	{ 0x28, 0x2c, 0x30, 0x34, 0x38, 0x40, 0x48, 0x50, true },
+	{ 0x3c, 0x40, 0x44, 0x48, 0x50, 0x58, 0x60, 0x68, true },
+	{ 0x44, 0x48, 0x4c, 0x50, 0x58, 0x60, 0x68, 0x70, false },
 };
 
 #define PAR_SCORE_MIN 6 /* of 14: mallopt may have changed some fields */
@@ -29,7 +29,7 @@ static unsigned score(const uint8_t *p, const struct silt_glibc_par_layout *l, s
 	uint32_t n = silt_heap_u32(p + l->n_mmaps), n_max = silt_heap_u32(p + l->n_mmaps_max);
 	uint32_t max_n = silt_heap_u32(p + l->max_n_mmaps), fixed = silt_heap_u32(p + l->no_dyn_threshold);
 
-	if (fixed > 1 || n > max_n || mapped > max_mapped || mapped % SILT_HEAP_PAGE || !n != !mapped ||
+	if (fixed > 1 || n > max_n || mapped > max_mapped || (l->exact && (mapped % SILT_HEAP_PAGE || !n != !mapped)) ||
 	    tcache_bins > 4096 || max_n > 1u << 30 || arena_max > 1u << 24)
 		return 0;
 	return (unsigned)(trim == 0x20000 || trim == 2 * threshold) + (top_pad == 0x20000) + (threshold == 0x20000) +

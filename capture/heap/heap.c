@@ -102,6 +102,21 @@ const struct silt_heap_extent *silt_heap_extent_at(const struct silt_heap *h, si
 	return low < h->extents.count && h->extents.items[low].start <= addr ? &h->extents.items[low] : NULL;
 }
 
+const struct silt_heap_single *silt_heap_single_at(const struct silt_heap *h, silt_addr addr)
+{
+	size_t low = 0, high = h->singles.count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (h->singles.items[middle].addr < addr)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < h->singles.count && h->singles.items[low].addr == addr ? &h->singles.items[low] : NULL;
+}
+
 /* ---- opening ---- */
 
 int silt_heap_open(const struct silt_heap_target *target, struct silt_heap **ret, struct silt_error *err)
@@ -162,6 +177,15 @@ bool silt_heap_busy(struct silt_heap *h, const struct silt_heap_thread *threads,
 	return busy;
 }
 
+bool silt_heap_in_allocator(const struct silt_heap *h, silt_addr pc)
+{
+	for (size_t i = 0; i < h->glibcs.count; i++)
+		if (h->glibcs.items[i]->malloc_start && pc >= h->glibcs.items[i]->malloc_start &&
+		    pc < h->glibcs.items[i]->malloc_end)
+			return true;
+	return false;
+}
+
 /* ---- walking ---- */
 
 static int compare_singles(const void *a, const void *b)
@@ -209,10 +233,10 @@ static void make_plan(struct silt_heap *h)
 		silt_glibc_plan_mapped(h, h->glibcs.items[i]);
 	for (size_t i = 0; i < h->musls.count; i++)
 		silt_musl_plan(h, h->musls.items[i]);
-	for (size_t i = 0; i < h->glibcs.count; i++)
-		silt_glibc_plan_free(h, h->glibcs.items[i]);
 	if (h->singles.count)
 		qsort(h->singles.items, h->singles.count, sizeof(*h->singles.items), compare_singles);
+	for (size_t i = 0; i < h->glibcs.count; i++)
+		silt_glibc_plan_free(h, h->glibcs.items[i]);
 	if (!sort_free(h))
 		h->no_memory = true;
 	h->block_bound = h->singles.count;
@@ -312,7 +336,7 @@ int silt_heap_walk(struct silt_heap *h, const struct silt_maps *maps, const stru
 	if (!h->no_memory)
 		make_plan(h);
 	out.free = h->free.items;
-	out.free_end = h->free.items + h->free.count;
+	out.free_end = h->free.count ? h->free.items + h->free.count : h->free.items;
 	if (!h->no_memory)
 		rc = emit_all(h, &w, &out);
 	silt_heap_window_deinit(&w);

@@ -105,6 +105,10 @@ void silt_heap_destroy(struct silt_heap *h);
  *  few reads per arena. */
 bool silt_heap_busy(struct silt_heap *h, const struct silt_heap_thread *threads, uint32_t thread_count);
 
+/** True when pc lies in an allocator's code (or right beside it: its inner functions have no names). False for allocators whose
+ *  structures are never seen half done. */
+bool silt_heap_in_allocator(const struct silt_heap *h, silt_addr pc);
+
 /**
  * Walks everything. Threads must stand still. maps: the memory map read during this stop. threads may be NULL: thread
  * caches are then found by their content alone. May be called again. A failure is out of memory or the sink's own.

@@ -131,6 +131,8 @@ uint32_t silt_heap_info_add(struct silt_heap *h, enum silt_heap_kind kind, silt_
 const struct silt_region *silt_heap_region(const struct silt_heap *h, silt_addr addr);
 /** True for private anonymous memory that can be read and written. */
 bool silt_heap_is_data(const struct silt_region *r);
+/** The end of such memory that begins with r: advice and protection split mappings that are one to the allocator. */
+silt_addr silt_heap_data_end(const struct silt_heap *h, const struct silt_region *r);
 /** Brings the extents in order; of overlapping ones (damage) the later is cut. */
 void silt_heap_extents_sort(struct silt_heap *h);
 /** The extent that holds addr, or NULL; extents must be sorted. */
@@ -140,14 +142,18 @@ const struct silt_heap_extent *silt_heap_extent_at(const struct silt_heap *h, si
  *  Returns what the sink returned, or SILT_E_NOMEM. */
 int silt_heap_survey(struct silt_heap *h, silt_heap_sink sink, void *data);
 
+/** The single block at addr, or NULL; singles must be sorted. */
+const struct silt_heap_single *silt_heap_single_at(const struct silt_heap *h, silt_addr addr);
+
 /* ---- glibc*.c ---- */
 void silt_glibc_find(struct silt_heap *h);
 void silt_glibc_destroy(struct silt_glibc *g);
 bool silt_glibc_busy(struct silt_heap *h, struct silt_glibc *g, const struct silt_heap_thread *threads, uint32_t count);
 /** Fills extents (unsorted). */
 void silt_glibc_plan(struct silt_heap *h, struct silt_glibc *g);
-/** Fills singles and free, once the extents of all are sorted. */
+/** Fills singles, once the extents of all are sorted. */
 void silt_glibc_plan_mapped(struct silt_heap *h, struct silt_glibc *g);
+/** Fills free, once the singles are sorted, too. */
 void silt_glibc_plan_free(struct silt_heap *h, struct silt_glibc *g);
 
 struct silt_heap_emitter;

@@ -19,6 +19,15 @@ bool silt_heap_is_data(const struct silt_region *r)
 	return (r->prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE) && !r->shared && !r->inode && !named;
 }
 
+silt_addr silt_heap_data_end(const struct silt_heap *h, const struct silt_region *r)
+{
+	const struct silt_region *last = h->target.maps->regions + h->target.maps->count - 1;
+
+	while (r < last && r[1].start == r->end && silt_heap_is_data(&r[1]))
+		r++;
+	return r->end;
+}
+
 /* Cuts what is claimed out of [start, end) from the front: false when nothing is left. */
 static bool next_free_part(const struct silt_heap *h, size_t *at, silt_addr *start, silt_addr end, silt_addr *ret_end)
 {
@@ -49,10 +58,13 @@ bool silt_heap_each_unclaimed(const struct silt_heap *h, silt_heap_part fn, void
 	size_t at = 0;
 
 	for (uint32_t i = 0; i < maps->count; i++) {
-		silt_addr start = maps->regions[i].start, end = maps->regions[i].end, part_end;
+		silt_addr start = maps->regions[i].start, end, part_end;
 
 		if (!silt_heap_is_data(&maps->regions[i]))
 			continue;
+		end = silt_heap_data_end(h, &maps->regions[i]);
+		while (i + 1 < maps->count && maps->regions[i + 1].end <= end)
+			i++;
 		while (next_free_part(h, &at, &start, end, &part_end)) {
 			if (!fn(data, start, part_end))
 				return false;

@@ -30,6 +30,7 @@ def compare(dump, ledger, own):
     """(errors, blocks of after, blocks of before)."""
     errors, own = [], {os.path.realpath(p) for p in own}
     depth, before = dump.process["depth"], 0
+    dump.unnamed = None  # every frame must have its module
     if any("are not included" in note for note in dump.notes):
         errors.append("the blocks of before are not known: %s" % dump.notes)
     for addr, entry in ledger.blocks.items():

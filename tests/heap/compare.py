@@ -50,7 +50,7 @@ def compare(name, found, known, exact):
         problems.append("%d wrong sizes, as %#x: %d, not %d" % (len(wrong), wrong[0], found[wrong[0]], known[wrong[0]][1]))
     if small:
         problems.append("%d blocks smaller than asked for" % len(small))
-    if not known and name.split()[0] != "empty":
+    if not known and name.split()[0] not in ("empty", "drained"):
         problems.append("the ledger is empty")
     return problems
 
@@ -84,12 +84,17 @@ def run(program, mode, seed, exact, folder):
 
 def main():
     program, exact, modes = sys.argv[1], sys.argv[2] == "exact", sys.argv[3:]
+    if not os.path.exists(program):
+        print("skip: no compiler for this C library, or its static libraries are missing")
+        sys.exit(77)
     if not modes:
         modes = subprocess.run(RUNNER + [program], stdout=subprocess.PIPE, text=True).stdout.split()
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for mode in modes:
             for seed in SEEDS:
+                if "musl" in program and mode in ("sbrk", "empty"):
+                    continue  # musl refuses sbrk; a heap that was never used has no structures yet
                 problems, count = run(program, mode, seed, exact, folder)
                 failed += bool(problems)
                 print("%-14s %d  %6d blocks  %s" % (mode, seed, count, "; ".join(problems) or "equal"), flush=True)

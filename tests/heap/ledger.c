@@ -168,6 +168,7 @@ static const struct mode modes[] = {
 	{ "exits", 12, 8000, 600, 9000, 40, 500 },	{ "heaps", 3, 20000, 20000, 120000, 40, 6000 },
 	{ "nomap", 3, 4000, 3000, 3000000, 20, 60 },	{ "fast", 2, 80000, 120, 120, 0, 12000 },
 	{ "aligned", 2, 20000, 2000, 50000, 1, 1000 },	{ "fill", 1, 40000, 600, 9000, 0, 5000 },
+	{ "reserved", 2, 1500, 3000, 900000, 5, 200 },
 };
 
 static const struct mode *mode;
@@ -350,6 +351,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	seed = strtoull(argv[2], NULL, 10) + 1;
+	if (!strcmp(mode->name, "reserved")) /* the blocks' mappings are joined to one without end */
+		mmap(NULL, 300ul << 30, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	set_options();
 	pthread_barrier_init(&parked, NULL, (unsigned)mode->threads);
 	pthread_barrier_init(&leave, NULL, (unsigned)(mode->threads - (!strcmp(mode->name, "exits") ? mode->threads / 2 : 0)));

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bringing threads out of malloc.
+ *
+ * Letting a busy process run on and stopping it again finds it inside malloc just as often: where threads do little else,
+ * always. Here those outside stay where they are, so that with every round fewer are left.
+ */
+#include "capture/settle.h"
+
+#include <elf.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define ROUNDS_MAX 60u
+#define SETTLE_NS 15000000ull   /* all rounds: the others stand still meanwhile */
+#define INSTANT_NS 20000l       /* what a thread runs in one round, at least */
+#define STOP_NS 200000000ull    /* what stopping it again may take */
+#define STACK_WORDS 48u         /* looked through for return addresses into the allocator */
+
+#if defined(__x86_64__)
+
+struct at {
+	silt_addr pc, sp;
+	uint64_t call; /* the system call it is in; ~0: none */
+};
+
+static bool where(pid_t tid, struct at *ret)
+{
+	struct user_regs_struct regs;
+	struct iovec iov = { &regs, sizeof(regs) };
+
+	if (ptrace(PTRACE_GETREGSET, tid, (void *)NT_PRSTATUS, &iov))
+		return false;
+	*ret = (struct at){ .pc = regs.rip, .sp = regs.rsp, .call = regs.orig_rax };
+	return true;
+}
+
+/* The allocator's frames lie near the top of the stack of what it called; but so may words left over from earlier calls. */
+static bool was_called(pid_t pid, const struct silt_heap *heap, const struct at *at)
+{
+	uint64_t words[STACK_WORDS];
+	struct iovec local = { words, sizeof(words) }, remote = { (void *)(uintptr_t)at->sp, sizeof(words) };
+	ssize_t n = process_vm_readv(pid, &local, 1, &remote, 1, 0);
+
+	for (size_t i = 0; n > 0 && i < (size_t)n / 8; i++)
+		if (silt_heap_in_allocator(heap, words[i]))
+			return true;
+	return false;
+}
+
+static bool is_inside(pid_t pid, const struct silt_heap *heap, const struct at *at, bool locked)
+{
+	switch (at->call) {
+	case SYS_brk:
+	case SYS_mmap:
+	case SYS_munmap:
+	case SYS_mremap:
+	case SYS_mprotect:
+	case SYS_madvise:
+		return silt_heap_in_allocator(heap, at->pc) || was_called(pid, heap, at);
+	case ~0ull:
+		return silt_heap_in_allocator(heap, at->pc) || (locked && was_called(pid, heap, at));
+	default:
+		return false; /* one that waits for a lock has none */
+	}
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+/* Waits for the stop that was asked for. What does not come in time is left to silt_stop_release. */
+static void stop_again(struct silt_stopped_thread *t)
+{
+	uint64_t start = now_ns();
+	siginfo_t si;
+
+	if (ptrace(PTRACE_INTERRUPT, t->tid, 0, 0))
+		return;
+	do {
+		si.si_pid = 0;
+		/* Looking first: the status of one that ended may belong to another part of this program. */
+		if (waitid(P_PID, (id_t)t->tid, &si, WSTOPPED | WEXITED | __WALL | WNOHANG | WNOWAIT))
+			return;
+		if (si.si_pid && si.si_code != CLD_STOPPED && si.si_code != CLD_TRAPPED)
+			return;
+		if (si.si_pid) {
+			t->signal = si.si_status >> 8 ? 0 : si.si_status & 0x7f;
+			t->state = SILT_HELD_STOPPED;
+			waitid(P_PID, (id_t)t->tid, &si, WSTOPPED | __WALL | WNOHANG);
+			return;
+		}
+		/* It needs the processor that a busy wait would take. */
+		nanosleep(&(struct timespec){ 0, INSTANT_NS }, NULL);
+	} while (now_ns() - start < STOP_NS);
+}
+
+static bool run_inside(struct silt_stop *stop, struct silt_heap *heap, struct silt_heap_thread *threads)
+{
+	bool locked = silt_heap_busy(heap, NULL, 0), any = false;
+	struct at at;
+
+	for (uint32_t i = 0; i < stop->count; i++) {
+		struct silt_stopped_thread *t = &stop->threads[i];
+
+		/* One with a signal waiting would take it on the way. */
+		if (t->state != SILT_HELD_STOPPED || t->signal || !where(t->tid, &at) ||
+		    !is_inside(stop->pid, heap, &at, locked) || ptrace(PTRACE_CONT, t->tid, 0, 0))
+			continue;
+		t->state = SILT_HELD_SEIZED;
+		any = true;
+	}
+	if (!any)
+		return false;
+	nanosleep(&(struct timespec){ 0, INSTANT_NS }, NULL);
+	for (uint32_t i = 0; i < stop->count; i++)
+		if (stop->threads[i].state == SILT_HELD_SEIZED)
+			stop_again(&stop->threads[i]);
+	for (uint32_t i = 0; i < stop->count; i++)
+		if (stop->threads[i].state == SILT_HELD_STOPPED && where(stop->threads[i].tid, &at))
+			threads[i].pc = at.pc;
+	return true;
+}
+
+bool silt_settle(struct silt_stop *stop, struct silt_heap *heap, struct silt_heap_thread *threads)
+{
+	uint64_t start = now_ns();
+
+	for (unsigned i = 0; i < ROUNDS_MAX && now_ns() - start < SETTLE_NS; i++)
+		if (!run_inside(stop, heap, threads))
+			return !silt_heap_busy(heap, threads, stop->count);
+	return false;
+}
+
+#else
+
+bool silt_settle(struct silt_stop *stop, struct silt_heap *heap, struct silt_heap_thread *threads)
+{
+	return !silt_heap_busy(heap, threads, stop->count);
+}
+
+#endif

@@ -1,0 +1,34 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The ledger against glibc of another Debian release: fetched with apt, unpacked, nothing installed.
+
+usage: releases.py SUITE DIRECTORY
+"""
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def main():
+    suite, folder = sys.argv[1], os.path.abspath(sys.argv[2])
+    os.makedirs(folder, exist_ok=True)
+    fetched = subprocess.run([os.path.join(HERE, "fetch_libc.sh"), suite, folder])
+    if fetched.returncode:
+        sys.exit(fetched.returncode)
+    root, program = os.path.join(folder, "root"), os.path.join(folder, "ledger")
+    libraries = os.path.join(root, "usr/lib/x86_64-linux-gnu")
+    cc = os.environ.get("LEDGER_CC") or "gcc"
+    build = [cc, "--sysroot=" + root, "-B", libraries, "-O2", "-w", "-DLEDGER_ALL", "-fno-builtin", "-o", program,
+             os.path.join(HERE, "ledger.c"), "-lpthread", "-L" + libraries]
+    made = subprocess.run(build, capture_output=True, text=True)
+    if made.returncode:
+        print("skip: this compiler cannot build for %s: %s" % (suite, made.stderr.strip().splitlines()[-1]))
+        sys.exit(77)
+    runner = "%s/lib64/ld-linux-x86-64.so.2 --library-path %s/lib/x86_64-linux-gnu:%s" % (root, root, libraries)
+    env = dict(os.environ, LEDGER_RUNNER=runner)
+    sys.exit(subprocess.run([sys.executable, os.path.join(HERE, "compare.py"), program, "exact"], env=env).returncode)
+
+
+main()
