@@ -11,7 +11,7 @@ enum { STATE_NONE, STATE_WANTED, STATE_KNOWN, STATE_TRAMPOLINE }; /* from KNOWN 
 /* What the kernel has a handler return to is no function that anybody called, and mostly has no name: this is what debuggers call it. */
 static const struct silt_symbol_frame trampoline = { .function = "<signal handler called>" };
 
-/* The frame on the inner side of an interrupted one. */
+/* The frame on the inner side of an interrupted one, to which a handler was to return. */
 static void find_trampolines(struct silt_names *n)
 {
 	const struct silt_catalog *c = n->catalog;
@@ -24,7 +24,8 @@ static void find_trampolines(struct silt_names *n)
 		const uint32_t *locations = silt_catalog_stack(c, i, &count, NULL);
 
 		for (uint32_t k = 1; k < count; k++)
-			if (silt_catalog_location(c, locations[k])->flags & SILT_FRAME_INTERRUPTED)
+			if (silt_catalog_location(c, locations[k])->flags & SILT_FRAME_INTERRUPTED &&
+			    !(silt_catalog_location(c, locations[k - 1])->flags & SILT_FRAME_INTERRUPTED))
 				n->state[locations[k - 1]] = STATE_TRAMPOLINE;
 	}
 }
