@@ -104,10 +104,10 @@ static long wait_in(const char *kind)
 		struct timeval timeout = { SECONDS, 0 };
 		int pair[2];
 
-		return socketpair(AF_UNIX, SOCK_STREAM, 0, pair) || setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) ||
-				       recv(pair[0], &byte, 1, 0) != -1 || errno != EAGAIN ?
-			       -1 :
-			       0;
+		if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) ||
+		    setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)))
+			return -1;
+		return recv(pair[0], &byte, 1, 0) == -1 && errno == EAGAIN ? 0 : -1;
 	}
 	if (!strcmp(kind, "inotify")) {
 		char path[] = "/tmp/silt-attach-XXXXXX", event[4096];

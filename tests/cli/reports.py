@@ -93,7 +93,7 @@ class Bench:
         functions = ["cache_insert", "cache_evict", "read_all", "main"]
         lines = list(settings) + [f"exe {program}", f"module {program} {build_id}", "module /no/such/library.so -"]
         # Flag 1 (interrupted): the address is exact, here that of the function's first instruction.
-        lines += [f"frame 0 {symbols[f]} 1" for f in functions] + ["frame 1 777 0"]
+        lines += [f"frame 0 {symbols[f]} 1" for f in functions] + ["frame 1 777 1"]
         lines += ["stack 0 0 2 3", "stack 0 1 2 3", "stack 1 4 2", "stack 8"]
         lines += ["context " + " ".join(map(str, c)) for c in contexts]
         done = capture(self.make_dump, self.path(name), input="\n".join(lines) + "\n")
