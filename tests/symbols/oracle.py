@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Compares `silt symbols` with eu-addr2line and llvm-symbolizer on random code addresses of given files.
 
-Where both agree, silt must agree with them for at least 99.9 % of the addresses; where they differ, silt should equal
-one of them. Differences are printed. Exit status 0, 1 (too many differences) or 77 (a tool is missing).
+Where both agree, silt must agree with them for at least 99.9 % of the addresses; where they differ, silt must equal one of
+them, but for the classes of difference that docs/SYMBOLS.md explains, and at most 0.5 % of an unknown class. Differences are
+printed. Exit status 0, 1 (too many differences) or 77 (a tool is missing).
 """
 import argparse
 import json
@@ -17,6 +18,7 @@ import sys
 MAX_PRINTED = 5
 MAX_WIDTH = 600
 REQUIRED = 0.999
+UNKNOWN = 0.005
 
 
 def code_ranges(path):
@@ -65,9 +67,10 @@ def normalize(path):
 def name(text):
     if not text or text == "??":
         return None
-    # Clones that compilers made of one function, and functions nested in functions: the symbol table's name has a
-    # suffix, DWARF's has none.
-    return re.sub(r"(\.(lto_priv|constprop|isra|part|cold|localalias|llvm|\d+)(\.\d+)?)+$", "", text.split("@", 1)[0])
+    # Clones that compilers made of one function, functions nested in functions, Go's calling conventions: the symbol
+    # table's name has a suffix, DWARF's has none.
+    return re.sub(r"(\.(lto_priv|constprop|isra|part|cold|localalias|llvm|abi0|abiinternal|\d+)(\.\d+)?)+$", "",
+                  text.split("@", 1)[0])
 
 
 def ask_silt(silt, path, addresses):
@@ -126,35 +129,88 @@ def same_but_alias(a, place, alias):
     return same(a[:-1], place[:-1]) and a[-1][1:] == place[-1][1:] and same_name(a[-1][0], alias[-1][0])
 
 
-def compare(path, silt, llvm, count, seed):
+def is_alias_only(a, b):
+    """The same places and the same inlined calls: only the physical function has another name. Code with several names:
+    aliases, folded functions, a Fortran program's own name."""
+    return same(a[:-1], b[:-1]) and a[-1][1:] == b[-1][1:]
+
+
+def is_cut(a, b):
+    """b says the same of the innermost place, and has fewer or more frames around it: ranges that overlap, or an
+    inlined call whose abstract entry it did not find."""
+    return a[0][1:] == b[0][1:]
+
+
+# What they are called, how they are told, and how many of a file's addresses they may be.
+CLASSES = [("another name of the function", is_alias_only, 0.2), ("the same place, other frames around it", is_cut, 0.01)]
+
+
+class Tally:
+    """What the comparison of one file, or of all, came to."""
+
+    def __init__(self):
+        self.addresses = self.named = self.agree = self.equal = self.differ = self.one = 0
+        self.classes = {kind: 0 for kind, _, _ in CLASSES}
+        self.unknown = 0
+
+    def add(self, other):
+        for key in ("addresses", "named", "agree", "equal", "differ", "one", "unknown"):
+            setattr(self, key, getattr(self, key) + getattr(other, key))
+        for key, count in other.classes.items():
+            self.classes[key] += count
+
+    def take(self, ours, eu, llvm):
+        """Counts one address. Returns what is wrong with it, or None."""
+        self.addresses += 1
+        self.named += ours[-1][0] is not None
+        if eu == llvm:
+            self.agree += 1
+            self.equal += same(ours, eu)
+            return None if same(ours, eu) else "the tools agree"
+        self.differ += 1
+        if same(ours, eu) or same(ours, llvm) or same_but_alias(ours, eu, llvm) or same_but_alias(ours, llvm, eu):
+            self.one += 1
+            return None
+        for kind, matches, _ in CLASSES:
+            if matches(ours, eu) or matches(ours, llvm):
+                self.classes[kind] += 1
+                return kind
+        self.unknown += 1
+        return "unknown"
+
+    def is_good(self):
+        return (self.equal >= REQUIRED * self.agree and self.unknown <= UNKNOWN * self.addresses and
+                all(self.classes[kind] <= most * self.addresses for kind, _, most in CLASSES))
+
+    def __str__(self):
+        kinds = "".join(f", {count} {kind}" for kind, count in self.classes.items() if count)
+        rate = 100 * self.equal / self.agree if self.agree else 100.0
+        return (f"{self.addresses} addresses, {self.named} named; the tools agree on {self.agree}, silt equals them on "
+                f"{self.equal} ({rate:.3f} %); they differ on {self.differ}, silt equals one on {self.one}{kinds}"
+                f"{f', {self.unknown} unknown' if self.unknown else ''}")
+
+
+def compare(path, silt, llvm, count, seed, quiet=False):
+    """A Tally, or None when a tool did not answer every address."""
     addresses = pick(path, count, seed)
     ours = ask_silt(silt, path, addresses)
     eu = ask_elfutils(path, addresses)
     theirs = ask_llvm(llvm, path, addresses)
     if not len(ours) == len(eu) == len(theirs) == len(addresses):
         print(f"{path}: {len(addresses)} addresses, answers: silt {len(ours)} eu {len(eu)} llvm {len(theirs)}")
-        return False
-    agree = equal = differ = one = printed = 0
+        return None
+    tally, printed = Tally(), 0
     for address, a, b, c in zip(addresses, ours, eu, theirs):
         a, b, c = clean(a), clean(b), clean(c)
-        if b == c:
-            agree += 1
-            good = same(a, b)
-            equal += good
-        else:
-            differ += 1
-            good = same(a, b) or same(a, c) or same_but_alias(a, b, c) or same_but_alias(a, c, b)
-            one += good
-        if not good and printed < MAX_PRINTED:
-            printed += 1
-            print(f"  0x{address:x}")
-            for who, frames in ("silt", a), ("eu", b), ("llvm", c):
-                print(f"    {who:4} {str(frames)[:MAX_WIDTH]}")
-    rate = equal / agree if agree else 1.0
-    named = sum(1 for a in ours if a and a[-1][0])
-    print(f"{path}: {len(addresses)} addresses, {named} named; the tools agree on {agree}, silt equals them on {equal} "
-          f"({100 * rate:.3f} %); they differ on {differ}, silt equals one on {one}")
-    return rate >= REQUIRED
+        wrong = tally.take(a, b, c)
+        if not wrong or printed == MAX_PRINTED or (quiet and wrong in tally.classes):
+            continue
+        printed += 1
+        print(f"  0x{address:x}: {wrong}")
+        for who, frames in ("silt", a), ("eu", b), ("llvm", c):
+            print(f"    {who:4} {str(frames)[:MAX_WIDTH]}")
+    print(f"{path}: {tally}", flush=True)
+    return tally
 
 
 def main():
@@ -169,7 +225,7 @@ def main():
         print("skipped: eu-addr2line (elfutils) and llvm-symbolizer (llvm) are needed")
         return 77
     results = [compare(f, args.silt, llvm, args.count, args.seed) for f in args.files]
-    return 0 if all(results) else 1
+    return 0 if all(t and t.is_good() for t in results) else 1
 
 
 if __name__ == "__main__":
