@@ -372,7 +372,8 @@ static uint32_t add_run(struct build *b, const struct silt_answer *a)
 		b->frames.failed = true;
 		return 0;
 	}
-	if (!is_new && (uint64_t)*slot * FRAME + size <= at && memcmp(b->frames.data + (size_t)*slot * FRAME, b->frames.data + at, size) == 0) {
+	if (!is_new && (uint64_t)*slot * FRAME + size <= at &&
+	    memcmp(b->frames.data + (size_t)*slot * FRAME, b->frames.data + at, size) == 0) {
 		b->frames.size = at;
 		return *slot;
 	}

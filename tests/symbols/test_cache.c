@@ -535,8 +535,8 @@ static void files_hold_what_was_written(void **state)
 		snprintf(names[i], sizeof(names[i]), "name-%zu", i % 10000);
 		entries[i] = (struct silt_cache_entry){i * 3, {&frames[3 * i], i % 4}};
 		for (size_t k = 0; k < 3; k++)
-			frames[3 * i + k] = (struct silt_symbol_frame){.function = k ? names[i] : NULL, .linkage = names[i / 2], .line = (uint32_t)i,
-								       .column = 7, .discriminator = (uint32_t)k,
+			frames[3 * i + k] = (struct silt_symbol_frame){.function = k ? names[i] : NULL, .linkage = names[i / 2],
+								       .line = (uint32_t)i, .column = 7, .discriminator = (uint32_t)k,
 								       .function_start = i << 33, .file = "file.c"};
 	}
 	assert_int_equal(silt_cache_file_write(fd, "x", "key", 3, "facts", 5, entries, N, 64 << 20, NULL), SILT_OK);
@@ -557,14 +557,16 @@ static void files_hold_what_was_written(void **state)
 		for (size_t k = 0; k < answer.count; k++) {
 			const struct silt_symbol_frame *f = &answer.frames[k], *want = &frames[3 * i + k];
 
-			assert_true(f->line == want->line && f->column == 7 && f->discriminator == k && f->function_start == want->function_start);
+			assert_true(f->line == want->line && f->column == 7 && f->discriminator == k &&
+				    f->function_start == want->function_start);
 			assert_true(f->inlined == (k + 1 < answer.count) && !f->function == !want->function);
 			assert_true((!f->function || strcmp(f->function, want->function) == 0) && strcmp(f->linkage, want->linkage) == 0);
 		}
 	}
 	silt_cache_file_destroy(c);
 	c = silt_cache_file_open(fd, "x", "key", 3, 64 << 20, false);
-	assert_true(silt_cache_file_find(c, 3, arena, &answer) && !answer.frames[0].linkage && strcmp(answer.frames[0].file, "file.c") == 0);
+	assert_true(silt_cache_file_find(c, 3, arena, &answer) && !answer.frames[0].linkage &&
+		    strcmp(answer.frames[0].file, "file.c") == 0);
 	silt_cache_file_destroy(c);
 	silt_arena_destroy(arena);
 	close(fd);
