@@ -6,12 +6,12 @@
 #include <string.h>
 
 enum { MODULE_NEW = -1, MODULE_UNUSABLE = -2 };
-enum { STATE_NONE, STATE_WANTED, STATE_KNOWN, STATE_TRAMPOLINE };
+enum { STATE_NONE, STATE_WANTED, STATE_KNOWN, STATE_TRAMPOLINE }; /* from KNOWN on nothing need be asked */
 
 /* What the kernel has a handler return to is no function that anybody called, and mostly has no name: this is what debuggers call it. */
 static const struct silt_symbol_frame trampoline = { .function = "<signal handler called>" };
 
-/* The frame on the inner side of an interrupted one. */
+/* The frame on the inner side of an interrupted one, to which a handler was to return. */
 static void find_trampolines(struct silt_names *n)
 {
 	const struct silt_catalog *c = n->catalog;
@@ -24,7 +24,8 @@ static void find_trampolines(struct silt_names *n)
 		const uint32_t *locations = silt_catalog_stack(c, i, &count, NULL);
 
 		for (uint32_t k = 1; k < count; k++)
-			if (silt_catalog_location(c, locations[k])->flags & SILT_FRAME_INTERRUPTED)
+			if (silt_catalog_location(c, locations[k])->flags & SILT_FRAME_INTERRUPTED &&
+			    !(silt_catalog_location(c, locations[k - 1])->flags & SILT_FRAME_INTERRUPTED))
 				n->state[locations[k - 1]] = STATE_TRAMPOLINE;
 	}
 }
@@ -233,7 +234,7 @@ int silt_names_want_stack_start(struct silt_names *n, uint32_t stack, bool all_f
 	for (uint32_t i = 0; i < count; i++) {
 		size_t frames;
 
-		if (n->state[locations[i]] != STATE_KNOWN) {
+		if (n->state[locations[i]] < STATE_KNOWN) {
 			*ret_settled = false;
 			return silt_names_want(n, locations[i], err);
 		}
