@@ -30,7 +30,8 @@ static bool read_target(pid_t pid, silt_addr addr, void *buf, size_t size)
 	return process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
 }
 
-/* A forked child may still map its parent's slot: a slot is its own only when the database names its pid. */
+/* A forked child may still map its parent's slot: a slot is its own only when the database names its pid, as the launcher
+ * numbers it: as we do, or, where we look from outside of the launcher's namespace, as the process itself. */
 static bool owns_slot(pid_t pid, uint32_t ns_pid, const struct silt_target_db *db)
 {
 	struct silt_db_slot_entry entry;
@@ -38,9 +39,9 @@ static bool owns_slot(pid_t pid, uint32_t ns_pid, const struct silt_target_db *d
 
 	if (db->run && read_target(pid, db->run + offsetof(struct silt_db_run, slots) + db->slot * sizeof(entry), &entry,
 				   sizeof(entry)))
-		return entry.pid == ns_pid;
+		return entry.pid == (uint32_t)pid || entry.pid == ns_pid;
 	if (read_target(pid, db->start + offsetof(struct silt_db, pid), &db_pid, sizeof(db_pid)))
-		return db_pid == ns_pid;
+		return db_pid == (uint32_t)pid || db_pid == ns_pid;
 	return true; /* unreadable: the map is all there is */
 }
 

@@ -81,7 +81,10 @@ static size_t env_room(char *const *envp)
 {
 	const char *old;
 
-	if (!agent_ready() || !agent_env_line[0] || !agent_own_path[0])
+	/* From a process that found no slot, too: what it executes may find one. A sandbox may kill for the attempt. */
+	if (!agent_ready() && agent_no_syscalls)
+		return 0;
+	if (!agent_env_line[0] || !agent_own_path[0])
 		return 0;
 	old = env_preload(envp);
 	return (env_count(envp) + 3) * sizeof(char *) + str_length(agent_own_path) + (old ? str_length(old) : 0) + 32;

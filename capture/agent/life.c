@@ -5,6 +5,7 @@
  */
 #include "capture/agent/agent.h"
 #include "capture/agent/attached.h"
+#include "capture/agent/reach.h"
 #include "capture/agent/real.h"
 
 #include <elf.h>
@@ -165,18 +166,18 @@ static void now_realtime(int64_t *ret_ns)
 		*ret_ns = ts[0] * 1000000000 + ts[1];
 }
 
-/* A free slot, or the number of slots when there is none. */
-static uint32_t claim_slot(void)
+/* A free slot for the process that the launcher calls `number`, or the number of slots when there is none. */
+static uint32_t claim_slot(uint32_t number)
 {
 	uint32_t start = ATOMIC_LOAD(&agent_run->next_slot) % SILT_DB_SLOTS;
 
-	for (uint32_t i = 0; i < SILT_DB_SLOTS; i++) {
+	for (uint32_t i = 0; i < SILT_DB_SLOTS && number; i++) {
 		uint32_t k = (start + i) % SILT_DB_SLOTS;
 
 		if (ATOMIC_LOAD(&agent_run->slots[k].state) != SILT_SLOT_FREE ||
 		    !atomic_cas32(&agent_run->slots[k].state, SILT_SLOT_FREE, SILT_SLOT_CLAIMED))
 			continue;
-		agent_run->slots[k].pid = (uint32_t)sys_getpid();
+		agent_run->slots[k].pid = number;
 		agent_run->slots[k].serial = ATOMIC_ADD(&agent_run->claims, 1) + 1;
 		ATOMIC_STORE(&agent_run->next_slot, k + 1);
 		return k;
@@ -203,8 +204,8 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 	agent_hot.slot = (uint8_t *)db;
 	db->version = SILT_DB_VERSION;
 	db->slot = slot;
-	db->pid = (uint32_t)sys_getpid();
-	db->parent_pid = (uint32_t)sys_getppid();
+	db->pid = agent_run->slots[slot].pid;
+	db->parent_pid = reach_parent_number();
 	db->forked = forked;
 	db->epoch = 1;
 	db->mapped = mapped;
@@ -241,126 +242,6 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 	return true;
 }
 
-static void run_unmap(void)
-{
-	sys_munmap(agent_run, SILT_DB_RUN_SIZE);
-	agent_run = NULL;
-}
-
-static bool run_map(int fd)
-{
-	long r = sys_mmap(NULL, SILT_DB_RUN_SIZE, 3, 1 /* MAP_SHARED */, fd, 0);
-
-	if (sys_failed(r))
-		return false;
-	agent_run = (void *)r;
-	sys_madvise(agent_run, SILT_DB_RUN_SIZE, 16 /* MADV_DONTDUMP */);
-	if (agent_run->magic == SILT_DB_RUN_MAGIC && agent_run->version == SILT_DB_VERSION)
-		return true;
-	run_unmap();
-	return false;
-}
-
-static bool run_open(int *ret_fd)
-{
-	char path[64];
-	const char *p = agent_env_line + sizeof(SILT_DB_ENV);
-	uint64_t pid, number, inode, run_id, found = 0;
-	uint64_t parts[2];
-	char *out = path;
-
-	pid = str_number(&p, 10);
-	if (*p++ != ':')
-		return false;
-	number = str_number(&p, 10);
-	if (*p++ != ':')
-		return false;
-	inode = str_number(&p, 10);
-	if (*p++ != ':')
-		return false;
-	run_id = str_number(&p, 16);
-	parts[0] = pid;
-	parts[1] = number;
-	for (int i = 0; i < 2; i++) { /* "/proc/PID/fd/N" */
-		char digits[24];
-		int n = 0;
-
-		for (const char *q = i ? "/fd/" : "/proc/"; *q; q++)
-			*out++ = *q;
-		do
-			digits[n++] = (char)('0' + parts[i] % 10);
-		while (parts[i] /= 10);
-		while (n)
-			*out++ = digits[--n];
-	}
-	*out = 0;
-	*ret_fd = (int)sys_open(path, 02 | 02000000 /* O_RDWR | O_CLOEXEC */, 0);
-	if (*ret_fd < 0)
-		return false;
-	if (!sys_failed(sys_fstat_inode(*ret_fd, &found)) && found == inode && run_map(*ret_fd)) {
-		if (agent_run->run_id == run_id)
-			return true;
-		run_unmap();
-	}
-	sys_close(*ret_fd);
-	return false;
-}
-
-/* Reads SILT_AGENT= and the agent's own path out of the environment the kernel handed over. */
-static bool read_environment(void)
-{
-	static char buffer[65536 + 1];
-	int fd = (int)sys_open("/proc/self/environ", 02000000, 0);
-	long have = 0, n;
-	bool found = false;
-
-	if (fd < 0)
-		return false;
-	do {
-		long keep = 0, start = 0;
-
-		n = sys_read(fd, buffer + have, sizeof(buffer) - 1 - (size_t)have);
-		if (n > 0)
-			have += n;
-		buffer[have] = 0;
-		for (long i = 0; i < have; i++) {
-			const char *entry = buffer + start;
-
-			if (buffer[i])
-				continue;
-			if (str_prefix(entry, SILT_DB_ENV "="))
-				found = str_copy(agent_env_line, sizeof(agent_env_line), entry);
-			else if (str_prefix(entry, "LD_PRELOAD="))
-				str_copy(agent_own_path, sizeof(agent_own_path), entry + 11);
-			start = i + 1;
-		}
-		for (long i = start; i < have; i++)
-			buffer[keep++] = buffer[i];
-		have = keep < (long)sizeof(buffer) - 1 ? keep : 0; /* an entry longer than the buffer is none of ours */
-	} while (n > 0);
-	sys_close(fd);
-	for (char *p = agent_own_path; *p; p++) /* the launcher puts the agent first */
-		if (*p == ':' || *p == ' ')
-			*p = 0;
-	return found;
-}
-
-/* Inside a pid namespace of its own the process's numbers mean nothing to the launcher. */
-static bool numbers_agree(void)
-{
-	char text[24];
-	const char *p = text;
-	long n;
-
-	if (sys_getppid() == 0)
-		return false;
-	n = sys_readlink("/proc/self", text, sizeof(text) - 1);
-	if (n <= 0)
-		return true; /* no /proc: then there is no way to the database either */
-	text[n] = 0;
-	return str_number(&p, 10) == (uint64_t)sys_getpid();
-}
-
 static bool start_first(void)
 {
 	int fd;
@@ -368,7 +249,7 @@ static bool start_first(void)
 	bool ok;
 
 	agent_resolve();
-	if (!agent_real.resolved || !read_environment() || !run_open(&fd))
+	if (!agent_real.resolved || !reach_environment() || !reach_open(&fd))
 		return false;
 	walk_setup();
 	know_program();
@@ -376,7 +257,7 @@ static bool start_first(void)
 		sys_close(fd);
 		return false;
 	}
-	slot = numbers_agree() ? claim_slot() : SILT_DB_SLOTS;
+	slot = claim_slot(reach_own_number(true));
 	ok = slot < SILT_DB_SLOTS && slot_begin(slot, fd, false);
 	sys_close(fd);
 	if (!ok)
@@ -426,11 +307,11 @@ int32_t agent_start_attached(const struct silt_agent_attach *a)
 
 	learn(a);
 	walk_setup();
-	if (!run_map(a->db_fd))
+	if (!reach_map(a->db_fd))
 		return SILT_AGENT_E_MAP;
 	if (sys_failed(sys_madvise(&agent_hot, sizeof(agent_hot), MADV_WIPEONFORK)))
 		return SILT_AGENT_E_FORK;
-	slot = claim_slot();
+	slot = claim_slot((uint32_t)sys_getpid());
 	if (slot >= SILT_DB_SLOTS || !slot_begin(slot, a->db_fd, false))
 		return SILT_AGENT_E_SLOT;
 	if (!a->single_threaded)
@@ -459,7 +340,7 @@ static bool slot_begin_again(uint32_t slot)
 	bool ok = slot_begin(slot, -1, true);
 	int fd;
 
-	if (ok || !run_open(&fd))
+	if (ok || !reach_open(&fd))
 		return ok;
 	sys_munmap(agent_run, SILT_DB_RUN_SIZE); /* one mapping of it is enough */
 	agent_run = inherited;
@@ -475,7 +356,7 @@ static bool start_forked(void)
 	if (agent_run->options.flags & SILT_DB_NO_FOLLOW)
 		return false;
 	/* A sandbox may kill for the calls a slot needs. */
-	slot = agent_no_syscalls || !numbers_agree() ? SILT_DB_SLOTS : claim_slot();
+	slot = agent_no_syscalls ? SILT_DB_SLOTS : claim_slot(reach_own_number(false));
 	if (slot < SILT_DB_SLOTS && slot_begin_again(slot)) {
 		parent_drop();
 		return true;
@@ -506,36 +387,12 @@ COLD bool agent_start(void)
 	return false;
 }
 
-/* The program shall see its environment as it would be without silt; the exec hooks put the entries back. */
-static void hide_environment(char **envp)
-{
-	char **out = envp;
-
-	for (char **in = envp; *in; in++) {
-		char *e = *in;
-
-		if (str_prefix(e, SILT_DB_ENV "="))
-			continue;
-		if (agent_own_path[0] && str_prefix(e, "LD_PRELOAD=") && str_prefix(e + 11, agent_own_path)) {
-			char *rest = e + 11 + str_length(agent_own_path);
-
-			if (!*rest)
-				continue;
-			if (*rest == ':' || *rest == ' ') {
-				rest++;
-				memmove(e + 11, rest, str_length(rest) + 1);
-			}
-		}
-		*out++ = e;
-	}
-	*out = NULL;
-}
-
-/* DT_INIT: the loader passes main's arguments. */
+/* DT_INIT: the loader passes main's arguments. The environment is cleaned in a process that could not be tracked, too. */
 __attribute__((visibility("hidden"), used)) void agent_init(int argc, char **argv, char **envp)
 {
 	(void)argc;
 	(void)argv;
-	if (agent_ready() && envp)
-		hide_environment(envp);
+	agent_ready();
+	if (envp)
+		reach_hide_environment(envp);
 }

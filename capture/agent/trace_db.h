@@ -62,7 +62,7 @@ enum silt_db_slot_state {
 
 struct silt_db_slot_entry {
 	uint32_t state; /* atomic, enum silt_db_slot_state; FREE -> CLAIMED by the agent with CAS */
-	uint32_t pid;   /* as the process sees itself (getpid) */
+	uint32_t pid;   /* as the launcher numbers the process */
 	uint64_t serial; /* counts claims: of two slots of one pid the higher one is the later image */
 };
 
@@ -224,8 +224,8 @@ struct silt_db {
 	uint64_t magic; /* written last */
 	uint32_t version;
 	uint32_t slot;
-	uint32_t pid;        /* getpid() of the process */
-	uint32_t parent_pid; /* getppid() when set up */
+	uint32_t pid;        /* of the process, as the launcher numbers it */
+	uint32_t parent_pid; /* when set up; 0: unknown */
 	uint32_t forked;     /* 1: began as a fork: blocks inherited from the parent are not included */
 	uint32_t epoch;      /* current epoch, from 1; a capture adds 1 after copying */
 	int64_t start_ns;    /* CLOCK_REALTIME */

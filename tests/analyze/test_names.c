@@ -232,6 +232,13 @@ static void signal_trampolines_have_a_name(void **state)
 	assert_int_equal(fake_symbols_requests(), 3);
 	silt_analysis_deinit(&r);
 	assert_int_equal(rows_with(&f, "signal handler called", NULL, false), 1);
+	/* An allocator that a signal interrupted: the reader's stack begins behind it. */
+	f.s->contexts[0].stack = build_stack(f.s, 0, (uint32_t[]){ build_frame(f.s, f.je, 0x77), frames[1], frames[2] }, 3);
+	o.by = SILT_BY_FUNCTION;
+	prepare(&r, &f, &o);
+	assert_int_equal(r.row_count, 1);
+	assert_string_equal(silt_intern_text(r.group_keys, r.rows[0].key), "<signal handler called>");
+	silt_analysis_deinit(&r);
 	silt_snapshot_destroy(f.s);
 }
 

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -202,6 +203,42 @@ static int many_processes(int count)
 	return bad ? 91 : 0;
 }
 
+/* Allocates and stays until the file is gone. */
+static int hold(const char *path)
+{
+	FILE *f = fopen(path, "w");
+
+	keep(4711);
+	if (!f || fprintf(f, "%d\n", getpid()) < 0 || fclose(f) != 0)
+		fail(path);
+	while (access(path, F_OK) == 0)
+		usleep(10000);
+	return 0;
+}
+
+/* A leaf in a pid namespace of its own, whose parent there had no time to be tracked. */
+static int nested(void)
+{
+	int status = 0;
+	pid_t pid;
+
+	keep(100);
+	if (unshare(CLONE_NEWPID) != 0)
+		fail("unshare");
+	pid = fork();
+	if (pid == 0) {
+		pid = fork();
+		if (pid == 0) {
+			keep(4711);
+			_exit(getpid() == 2 && getppid() == 1 ? 0 : 92);
+		}
+		_exit(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 93);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		fail("fork");
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 94;
+}
+
 /* ---- threads, one after another, which the C library gives the same memory ---- */
 
 static void *one_thread(void *arg)
@@ -255,6 +292,10 @@ int main(int argc, char **argv)
 		return many_images(atoi(arg));
 	else if (strcmp(which, "processes") == 0)
 		return many_processes(atoi(arg));
+	else if (strcmp(which, "hold") == 0)
+		return hold(arg);
+	else if (strcmp(which, "nested") == 0)
+		return nested();
 	else if (strcmp(which, "threads") == 0)
 		return threads_in_turn();
 	else

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "truth"))
 import dumps  # noqa: E402
@@ -87,10 +88,76 @@ def no_proc(folder):
     if not unshare:
         return skip("no /proc", "mount namespaces are not allowed here")
     # What is mounted cannot be unmounted in a namespace of a user's own, but it can be hidden.
-    script = "mount -t tmpfs none /proc && '%s' leaf %d && '%s' processes 3 && (echo child; '%s' dlclose '%s'); echo $?" % (
-        EDGES, LEAF, EDGES, EDGES, PLUG)
+    script = ("mount -t tmpfs none /proc && '%s' leaf %d && '%s' processes 3 && (echo child; '%s' dlclose '%s'); echo $?; "
+              "env | grep -E 'LD_PRELOAD|SILT_AGENT'; true") % (EDGES, LEAF, EDGES, EDGES, PLUG)
     command = unshare + ["sh", "-c", script]
     same("no /proc", Run(folder, command), command)
+    # What cannot be tracked passes the way on to what can.
+    script = "mount -t tmpfs none /proc && sh -c \"umount /proc; '%s' leaf %d\"" % (EDGES, LEAF)
+    command = unshare + ["sh", "-c", script]
+    run = Run(folder, command)
+    same("/proc is back", run, command)
+    if ROOT:
+        check("/proc is back: tracked again", len(leaves(run)) == 1, run)
+
+
+def host_pid(argument):
+    """The process that was started with this argument, as we number it."""
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit():
+                with open("/proc/%s/cmdline" % name, "rb") as f:
+                    words = f.read().split(b"\0")
+                if argument.encode() in words and b"hold" in words and words[0] == EDGES.encode():
+                    return int(name)
+        except OSError:
+            pass
+    return 0
+
+
+def pid_namespaces(folder):
+    """Processes whose own numbers are not the launcher's: at any depth, by fork and by exec."""
+    unshare = namespaces("-p", "-f")
+    if not unshare:
+        return skip("pid namespaces", "they are not allowed here")
+    inner = "'%s' leaf %d; '%s' dlclose '%s'; '%s' system; echo $$" % (EDGES, LEAF, EDGES, PLUG, EDGES)
+    for depth in (1, 2):
+        command = unshare * depth + ["sh", "-c", inner]
+        run = Run(folder, command)
+        same("pid namespace, depth %d" % depth, run, command)
+        found = leaves(run)
+        if ROOT:  # others may not look at the launcher from a user namespace
+            check("pid namespace, depth %d: all are tracked" % depth, len(found) == 3, run)
+        numbers = [(int(re.search(r"\.(\d+)\.silt", p).group(1)), dumps.Dump(BLOCKS, p).process["pid"]) for p in found]
+        check("pid namespace, depth %d: under our numbers" % depth, all(a == b and a > 10 for a, b in numbers), numbers)
+    # With a /proc of its own nothing leads to the launcher: untracked, but not disturbed.
+    command = namespaces("-p", "-f", "--mount-proc")
+    if command:
+        command += ["sh", "-c", inner + "; env | grep -E 'LD_PRELOAD|SILT_AGENT'; '%s' environment" % EDGES]
+        same("pid namespace with its own /proc", Run(folder, command), command)
+    if ROOT:
+        run = Run(folder, [EDGES, "nested"])
+        same("pid namespace, grandchild", run, [EDGES, "nested"])
+        pids = [dumps.Dump(BLOCKS, p).process["pid"] for p in leaves(run)]
+        check("pid namespace, grandchild: tracked under our number", len(pids) == 1 and pids[0] > 10, run)
+        live_in_namespace(folder, unshare)
+
+
+def live_in_namespace(folder, unshare):
+    mark = os.path.join(folder, "mark")
+    out = os.path.join(folder, "live.silt")
+    with subprocess.Popen([SILT, "run", "-q", "-o", folder + "/held.silt", "--"] + unshare +
+                          ["sh", "-c", "'%s' hold %s; exit 5" % (EDGES, mark)], stdin=subprocess.DEVNULL) as program:
+        for _ in range(500):
+            if os.path.exists(mark) and os.path.getsize(mark):
+                break
+            time.sleep(0.02)
+        pid = host_pid(mark)
+        r = subprocess.run([SILT, "capture", str(pid), "-o", out], capture_output=True, text=True, timeout=60)
+        os.unlink(mark)
+        status = program.wait(timeout=60)
+    check("pid namespace: captured while it runs", r.returncode == 0 and is_leaf(out) and
+          dumps.Dump(BLOCKS, out).process["pid"] == pid and status == 5, (r.returncode, r.stderr, pid, status))
 
 
 def everybody(folder):
@@ -219,8 +286,8 @@ def exhausted(folder):
           tracked == 1024, (told, tracked))
 
 
-PARTS = {"proc": no_proc, "unreadable": unreadable, "limits": limits, "disk": full_disk, "stack": small_stack, "shell": shell,
-         "dlclose": closed, "threads": threads, "wrap": wrap, "exhausted": exhausted}
+PARTS = {"proc": no_proc, "pidns": pid_namespaces, "unreadable": unreadable, "limits": limits, "disk": full_disk, "stack": small_stack,
+         "shell": shell, "dlclose": closed, "threads": threads, "wrap": wrap, "exhausted": exhausted}
 
 
 def main(parts):
