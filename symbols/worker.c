@@ -272,6 +272,7 @@ static void answer_group(void *data, const struct silt_plan_group *g)
 		else
 			answer_address(w, (uint32_t)w->first + g->indices[i], w->scope_of.items[i], &w->rows.items[i]);
 	}
+	silt_dwarf_passed(w->dwarf, g->unit->end - g->unit->offset);
 }
 
 /* What is to be said once, when all units were read. */
