@@ -22,6 +22,12 @@ static const struct silt_limit_info limits[SILT_LIMIT_COUNT] = {
 	[SILT_LIMIT_CACHE_BYTES] = {"cache-bytes", 512ull << 20, "bytes", "answers kept on disk (setting cache-size)"},
 	[SILT_LIMIT_CACHE_FILE_BYTES] = {"cache-file-bytes", 64ull << 20, "bytes", "answers kept on disk of one module"},
 	[SILT_LIMIT_CACHE_FILES] = {"cache-files", 20000, "", "files that answers are kept in"},
+	[SILT_LIMIT_DOWNLOAD_BYTES] = {"download-bytes", 2ull << 30, "bytes", "a debug file from a server (setting debuginfod-max-size)"},
+	[SILT_LIMIT_DOWNLOAD_SECONDS] = {"download-seconds", 600, "seconds", "it may take (setting debuginfod-max-time)"},
+	[SILT_LIMIT_DOWNLOAD_IDLE] = {"download-idle", 30, "seconds", "nothing may come of it (setting debuginfod-idle-time)"},
+	[SILT_LIMIT_DOWNLOAD_MISS] = {"download-miss", 86400, "seconds",
+				      "a server is not asked again for what it did not have (setting debuginfod-miss-time)"},
+	[SILT_LIMIT_DOWNLOAD_STORE] = {"download-store", 16ull << 30, "bytes", "debug files from servers in the cache"},
 	[SILT_LIMIT_WRITE_THREADS] = {"write-threads", 4, "", "threads that compress a dump"},
 };
 

@@ -25,6 +25,11 @@ enum silt_limit {
 	SILT_LIMIT_CACHE_BYTES,      /* bytes of all answers that are kept on disk … */
 	SILT_LIMIT_CACHE_FILE_BYTES, /* … of those of one module … */
 	SILT_LIMIT_CACHE_FILES,      /* … and how many files they are in */
+	SILT_LIMIT_DOWNLOAD_BYTES,   /* bytes of one file from a server … */
+	SILT_LIMIT_DOWNLOAD_SECONDS, /* … how long it may take … */
+	SILT_LIMIT_DOWNLOAD_IDLE,    /* … and how long nothing may come */
+	SILT_LIMIT_DOWNLOAD_MISS,    /* seconds a server is not asked again for what it did not have */
+	SILT_LIMIT_DOWNLOAD_STORE,   /* bytes of all files from servers in silt's own cache */
 	SILT_LIMIT_WRITE_THREADS,  /* compressing threads of a dump writer */
 	SILT_LIMIT_COUNT,
 };

@@ -9,6 +9,7 @@
 #include "base/types.h"
 #include "cli/settings.h"
 #include "symbols/cache_dir.h"
+#include "symbols/debuginfod.h"
 
 static void line(const char *what, const char *value)
 {
@@ -64,6 +65,29 @@ static void show_cache(const struct silt_symbols_options *o)
 	}
 }
 
+/* Whether servers are asked, which, and whether they can be. None is asked for this. */
+static void show_servers(const struct silt_symbols_options *o)
+{
+	char text[PATH_MAX + 100];
+	const char *why, *there = silt_debuginfod_is_there(&why) ? "there" : NULL;
+
+	puts("debuginfod");
+	snprintf(text, sizeof(text), "absent (%s): install libdebuginfod1 to ask servers", why ? why : "");
+	line("libdebuginfod.so.1", there ? there : text);
+	line("asked", o->server_count ? "yes, for what is missing here" : o->servers_wanted ?
+	     "no: no server is named (DEBUGINFOD_URLS, debuginfod-urls, srv*URL)" :
+	     "no: neither --debuginfod, nor the setting debuginfod, nor srv*URL in the symbol path asks for it");
+	for (size_t i = 0; i < o->server_count; i++) {
+		if (o->servers[i].store)
+			snprintf(text, sizeof(text), "%s, files in %s", o->servers[i].url, o->servers[i].store);
+		else if (o->cache_dir)
+			snprintf(text, sizeof(text), "%s, files in %s/%s", o->servers[i].url, o->cache_dir, SILT_CACHE_STORE);
+		else
+			snprintf(text, sizeof(text), "%s, but no directory for files", o->servers[i].url);
+		line("server", text);
+	}
+}
+
 void silt_doctor_symbols(void)
 {
 	struct silt_symbols_options options;
@@ -81,6 +105,7 @@ void silt_doctor_symbols(void)
 	} else {
 		show_directories(&options);
 		show_cache(&options);
+		show_servers(&options);
 	}
 	silt_settings_destroy(s);
 }

@@ -115,6 +115,12 @@ static bool set_debug_dir(struct parser *p, const char *value)
 	return set_symbols(p, "--debug-dir", "debug-dir", value);
 }
 
+static bool set_debuginfod(struct parser *p, const char *value)
+{
+	(void)value;
+	return set_symbols(p, "--debuginfod", "debuginfod", "yes");
+}
+
 static bool set_symbol_path(struct parser *p, const char *value)
 {
 	return set_symbols(p, "--symbol-path", "symbol-path", value);
@@ -173,6 +179,7 @@ static const struct option_row OPTIONS[] = {
 	 "only blocks allocated after BEFORE was captured and live in AFTER (one run)"},
 	{"all-frames", NULL, BOTH, set_all_frames, "show the frames of the allocator, too"},
 	{"debug-dir", "DIR", BOTH, set_debug_dir, "look for debug files here first; may be repeated"},
+	{"debuginfod", NULL, BOTH, set_debuginfod, "ask debuginfod servers for debug files that are not here"},
 	{"symbol-path", "PATH", BOTH, set_symbol_path, "as SILT_SYMBOL_PATH: directories, a cache and servers"},
 	{"sysroot", "DIR", BOTH, set_sysroot, "put DIR in front of the paths of modules"},
 	{"no-inlines", NULL, BOTH, set_no_inlines, "leave inlined functions out"},

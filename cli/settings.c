@@ -55,7 +55,7 @@ static const struct row {
 	[DEBUGINFOD_MAX_SIZE] = {"debuginfod-max-size", "SILT_DEBUGINFOD_MAX_SIZE", SIZE, "2G"},
 	[DEBUGINFOD_MAX_TIME] = {"debuginfod-max-time", "SILT_DEBUGINFOD_MAX_TIME", SECONDS, "10m"},
 	[DEBUGINFOD_IDLE_TIME] = {"debuginfod-idle-time", "SILT_DEBUGINFOD_IDLE_TIME", SECONDS, "30s"},
-	[DEBUGINFOD_MISS_TIME] = {"debuginfod-miss-time", "SILT_DEBUGINFOD_MISS_TIME", SECONDS, "1h"},
+	[DEBUGINFOD_MISS_TIME] = {"debuginfod-miss-time", "SILT_DEBUGINFOD_MISS_TIME", SECONDS, "1d"},
 	[CACHE] = {"cache", "SILT_CACHE", BOOL, "yes"},
 	[CACHE_DIR] = {"cache-dir", "SILT_CACHE_DIR", DIRECTORY, NULL},
 	[CACHE_SIZE] = {"cache-size", "SILT_CACHE_SIZE", SIZE, "512M"},
@@ -414,7 +414,7 @@ static int add_servers(struct silt_settings *s, const char *urls, const char *st
 static int choose_servers(struct silt_settings *s, struct silt_error *err)
 {
 	const char *urls = value_of(s, DEBUGINFOD_URLS, NULL);
-	bool decided = value_of(s, DEBUGINFOD, NULL), named = false;
+	bool decided = value_of(s, DEBUGINFOD, NULL);
 	int r = SILT_OK;
 
 	s->servers.count = 0;
@@ -423,10 +423,9 @@ static int choose_servers(struct silt_settings *s, struct silt_error *err)
 	for (size_t i = 0; i < s->path.servers.count && !r; i++) {
 		const struct silt_server *server = &s->path.servers.items[i];
 
-		named = named || !server->url;
 		r = server->url || urls ? add_servers(s, server->url ? server->url : urls, server->store, err) : SILT_OK;
 	}
-	return r || named || !decided || !urls ? r : add_servers(s, urls, NULL, err);
+	return r || s->path.servers.count || !decided || !urls ? r : add_servers(s, urls, NULL, err);
 }
 
 int silt_settings_options(struct silt_settings *s, struct silt_symbols_options *ret, struct silt_error *err)
@@ -470,6 +469,7 @@ int silt_settings_options(struct silt_settings *s, struct silt_symbols_options *
 	o.cache_bytes = size_of(s, CACHE_SIZE);
 	o.servers = s->servers.items;
 	o.server_count = s->servers.count;
+	o.servers_wanted = is_on(s, DEBUGINFOD) || (s->path.servers.count && !value_of(s, DEBUGINFOD, NULL));
 	o.download.max_bytes = size_of(s, DEBUGINFOD_MAX_SIZE);
 	o.download.max_seconds = seconds_of(s, DEBUGINFOD_MAX_TIME);
 	o.download.idle_seconds = seconds_of(s, DEBUGINFOD_IDLE_TIME);

@@ -25,6 +25,7 @@ static void print_help(void)
 	     "  -a, --addresses       print each address before its answer\n"
 	     "      --clear-cache     remove all answers and files that are kept, and end\n"
 	     "      --debug-dir DIR   look for debug files here first; may be repeated\n"
+	     "      --debuginfod      ask debuginfod servers for debug files that are not here\n"
 	     "      --demangle HOW    full (default), short (no arguments) or off\n"
 	     "  -h, --help            this text\n"
 	     "      --json            one JSON object a line and address\n"
@@ -95,7 +96,7 @@ static int set(struct silt_symbols_request *q, const char *option, const char *k
 	return r ? usage("%s", err.msg) : -1;
 }
 
-enum { CLEAR_CACHE = 256, DEBUG_DIR, DEMANGLE, JSON, LIST, NO_CACHE, NO_INLINES, SYMBOL_PATH, SYSROOT };
+enum { CLEAR_CACHE = 256, DEBUG_DIR, DEBUGINFOD, DEMANGLE, JSON, LIST, NO_CACHE, NO_INLINES, SYMBOL_PATH, SYSROOT };
 
 static int take_option(struct silt_symbols_request *q, int c)
 {
@@ -129,6 +130,8 @@ static int take_option(struct silt_symbols_request *q, int c)
 		return q->clear_cache = true, -1;
 	case NO_CACHE:
 		return set(q, "--no-cache", "cache", "no");
+	case DEBUGINFOD:
+		return set(q, "--debuginfod", "debuginfod", "yes");
 	case DEBUG_DIR:
 		return set(q, "--debug-dir", "debug-dir", optarg);
 	case DEMANGLE:
@@ -153,6 +156,7 @@ static int parse_options(int argc, char **argv, struct silt_symbols_request *q)
 		{"basenames", no_argument, NULL, 's'},
 		{"clear-cache", no_argument, NULL, CLEAR_CACHE},
 		{"debug-dir", required_argument, NULL, DEBUG_DIR},
+		{"debuginfod", no_argument, NULL, DEBUGINFOD},
 		{"demangle", required_argument, NULL, DEMANGLE},
 		{"exe", required_argument, NULL, 'e'},
 		{"functions", no_argument, NULL, 'f'},

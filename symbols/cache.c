@@ -108,8 +108,9 @@ static void write_facts(const struct silt_symbols_module *m, struct silt_writer 
 		silt_writer_varint(w, m->found.items[i].kind);
 		add_text(w, m->found.items[i].path);
 	}
-	silt_writer_varint(w, m->attempts.count);
-	for (size_t i = 0; i < m->attempts.count; i++)
+	/* What servers said is asked anew each time. */
+	silt_writer_varint(w, m->attempts.count - m->server_attempt_count);
+	for (size_t i = 0; i < m->attempts.count - m->server_attempt_count; i++)
 		add_text(w, m->attempts.items[i]);
 	silt_writer_varint(w, m->notes.count);
 	for (size_t i = 0; i < m->notes.count; i++)
@@ -291,6 +292,17 @@ void silt_cache_take(struct silt_symbols *sy, struct silt_symbols_module *m, con
 	}
 	for (size_t i = 0; i < n && m->cache; i++)
 		known[i] = silt_cache_file_find(m->cache, pcs[i], sy->arena, &answers[i]);
+}
+
+bool silt_cache_is_complete(struct silt_symbols *sy, const struct silt_symbols_module *m)
+{
+	struct silt_symbols_module facts = {0};
+	struct silt_cache_file *file = open_cache(sy, false) ? open_file(sy, m, false, &facts) : NULL;
+	bool complete = file && facts.sources & SILT_SOURCE_DWARF && !facts.notes.count;
+
+	free_facts(&facts);
+	silt_cache_file_destroy(file);
+	return complete;
 }
 
 void silt_cache_close(struct silt_symbols_module *m)

@@ -15,6 +15,8 @@ void silt_cache_take(struct silt_symbols *sy, struct silt_symbols_module *m, con
 /** Keeps all answers that came from files since the last time, where that is worth it yet (final: in any case). Failures cost
  *  time later, nothing else. */
 void silt_cache_save(struct silt_symbols *sy, bool final);
+/** True when what is kept of a module came from debug information, and nothing was missing: there is no reason to ask servers. */
+bool silt_cache_is_complete(struct silt_symbols *sy, const struct silt_symbols_module *m);
 /** Releases what a module has open. */
 void silt_cache_close(struct silt_symbols_module *m);
 /** A file that an answer for the module depends on. False when out of memory. */

@@ -208,6 +208,8 @@ static void find_alt(struct silt_finder *s, struct silt_object *owner)
 	if (!s->f->alt)
 		s->f->alt = find_alt_by_name(s, silt_object_path(owner), &link);
 	s->f->alt_missing = !s->f->alt;
+	s->f->alt_id_len = link.id_len <= sizeof(s->f->alt_id) ? link.id_len : 0;
+	memcpy(s->f->alt_id, link.id, s->f->alt_id_len);
 }
 
 static void find_debug(struct silt_finder *s)

@@ -29,6 +29,8 @@ struct silt_files {
 	bool changed;              /* it was changed since and has no build-id to compare */
 	bool alt_missing;          /* a dwz file is named and was not found */
 	char *alt_name;            /* what it is called */
+	uint8_t alt_id[64];        /* … and its build-id */
+	size_t alt_id_len;
 	void (*attempt)(void *data, const char *text); /* told of every file tried: "path: what came of it" */
 	/* Told of every file before it is looked at, whether it is there or not; a path below a root, as silt_rooted_path takes
 	 * them. May be NULL. */

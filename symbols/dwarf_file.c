@@ -8,7 +8,10 @@
 
 #include "symbols/forms.h"
 
-enum { MAX_UNITS = 4 << 20 }; /* the largest programs known have some hundred thousand */
+enum {
+	MAX_UNITS = 4 << 20,   /* the largest programs known have some hundred thousand */
+	RELAX_BYTES = 8 << 20, /* of units: the kernel maps much around each byte that is read */
+};
 
 static const struct {
 	const char *name;
@@ -135,6 +138,7 @@ static struct silt_unit *new_unit(struct silt_dwarf *dw, uint64_t offset)
 	if (!silt_unit_header_read(dw, offset, &u) || !(copy = silt_arena_alloc(dw->arena, sizeof(*copy))))
 		return NULL;
 	*copy = u;
+	silt_dwarf_passed(dw, u.end - u.offset);
 	return copy;
 }
 
@@ -146,6 +150,17 @@ static struct silt_unit *insert_unit(struct silt_dwarf *dw, size_t at, struct si
 	dw->units.items[at] = u;
 	dw->units.count++;
 	return u;
+}
+
+void silt_dwarf_passed(struct silt_dwarf *dw, uint64_t bytes)
+{
+	dw->passed += bytes;
+	if (dw->passed < RELAX_BYTES)
+		return;
+	dw->passed = 0;
+	silt_object_relax(dw->object);
+	if (dw->alt)
+		silt_object_relax(dw->alt->object);
 }
 
 struct silt_unit *silt_dwarf_unit_starting(struct silt_dwarf *dw, uint64_t offset)
@@ -362,6 +377,8 @@ const struct silt_unit_root *silt_unit_root(struct silt_dwarf *dw, struct silt_u
 
 	if (!u->root) {
 		struct silt_unit_root *root = silt_arena_alloc(dw->arena, sizeof(*root));
+
+		silt_dwarf_passed(dw, u->end - u->offset);
 
 		u->root = root && read_root(dw, u, root) ? root : &damaged;
 	}

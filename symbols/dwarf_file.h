@@ -89,6 +89,7 @@ struct silt_dwarf {
 	bool listed; /* that is all of them */
 	struct silt_abbrev_cache abbrevs;
 	struct silt_error section_damage; /* the first section that is there and cannot be read; code 0: none so far */
+	uint64_t passed; /* bytes that were read since pages were given back */
 	struct silt_error damage; /* why the list of units is incomplete; code 0: it is complete */
 	struct silt_arena *arena;
 };
@@ -121,6 +122,10 @@ const struct silt_abbrevs *silt_unit_abbrevs(struct silt_dwarf *dw, const struct
 struct silt_cursor silt_unit_cursor(struct silt_dwarf *dw, const struct silt_unit *u, uint64_t offset);
 /** False for addresses that cannot be code: what a linker leaves behind of discarded functions (0, 1, -1, -2). */
 bool silt_dwarf_is_code(const struct silt_dwarf *dw, uint64_t address);
+
+/** Tells that bytes of the file were read. Now and then its pages are given back: a large program's file would be in memory
+ *  as a whole in the end, once for each child. Pointers into sections stay valid. */
+void silt_dwarf_passed(struct silt_dwarf *dw, uint64_t bytes);
 
 /** One unit header (units.c). False when there is none, or none that is understood; what the unit's first entry says is
  *  not looked at. */

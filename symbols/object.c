@@ -78,6 +78,20 @@ static int load(struct silt_object *o, const struct silt_elf_info *info, struct 
 	return r ? r : load_segments(o, err);
 }
 
+/* libelf would map the file, too; but of a mapping of our own we know that nothing is lost when pages of it are dropped. */
+static int map_file(struct silt_object *o, uint64_t size, struct silt_error *err)
+{
+	void *map = size && size <= SIZE_MAX ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, o->fd, 0) : MAP_FAILED;
+
+	if (map == MAP_FAILED)
+		return silt_error_os(err, size ? errno : ENODATA, "cannot map %s", o->path);
+	o->image = map;
+	o->image_capacity = size;
+	o->image_size = size;
+	o->is_mapped = true;
+	return SILT_OK;
+}
+
 static int open_file(struct silt_object *o, struct silt_error *err)
 {
 	struct silt_elf_info info;
@@ -101,8 +115,11 @@ static int open_file(struct silt_object *o, struct silt_error *err)
 	r = silt_elf_identify_fd(o->fd, o->path, &info, err);
 	if (r)
 		return r;
+	r = map_file(o, (uint64_t)st.st_size, err);
+	if (r)
+		return r;
 	elf_version(EV_CURRENT);
-	o->elf = elf_begin(o->fd, ELF_C_READ_MMAP, NULL);
+	o->elf = elf_memory((char *)o->image, o->image_size);
 	return load(o, &info, err);
 }
 
@@ -143,6 +160,7 @@ int silt_object_create_memory(const char *name, uint8_t *image, size_t size, siz
 	}
 	o->image = image;
 	o->image_capacity = capacity;
+	o->image_size = size;
 	r = silt_elf_identify_memory(image, size, name, &info, err);
 	if (!r) {
 		elf_version(EV_CURRENT);
@@ -203,10 +221,13 @@ bool silt_object_is_64(const struct silt_object *o)
 
 uint32_t silt_object_crc(const struct silt_object *o)
 {
-	size_t size = 0;
-	char *bytes = elf_rawfile(o->elf, &size);
+	return (uint32_t)crc32_z(0, o->image, o->image_size);
+}
 
-	return bytes ? (uint32_t)crc32_z(0, (const unsigned char *)bytes, size) : 0;
+void silt_object_relax(const struct silt_object *o)
+{
+	if (o->is_mapped)
+		madvise(o->image, o->image_capacity, MADV_DONTNEED);
 }
 
 /* The number-th section of that name, counted from 0. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /**
- * One ELF file, mapped read-only by libelf or in memory: sections as plain bytes (decompressed when needed), segments,
+ * One ELF file, mapped read-only or in memory: sections as plain bytes (decompressed when needed), segments,
  * symbols.
  *
  * For use in a parsing child only: a file that is cut short while it is mapped raises SIGBUS.
@@ -53,6 +53,9 @@ int64_t silt_object_changed(const struct silt_object *o);
 bool silt_object_is_64(const struct silt_object *o);
 /** CRC-32 of the whole file, as .gnu_debuglink records it. */
 uint32_t silt_object_crc(const struct silt_object *o);
+
+/** Gives memory back: pages of the file that were read. They are read again when they are needed. */
+void silt_object_relax(const struct silt_object *o);
 
 /** True when the section exists and has bytes in this file. */
 bool silt_object_has(const struct silt_object *o, const char *name);

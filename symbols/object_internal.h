@@ -19,7 +19,8 @@ struct silt_object {
 	char *path;
 	int fd;         /* -1: an image in memory */
 	uint8_t *image; /* a mapping of ours, or NULL */
-	size_t image_capacity;
+	size_t image_size, image_capacity;
+	bool is_mapped; /* of the file: its pages can be read again */
 	Elf *elf;
 	dev_t dev;
 	ino_t ino;

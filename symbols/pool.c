@@ -42,7 +42,7 @@ struct task {
 	const uint64_t *pcs;
 	struct silt_answer *answers;
 	size_t count;
-	bool no_dwarf, locate;
+	bool no_dwarf, locate, seek;
 	pid_t pid;
 	int fd; /* -1: not running */
 	uint64_t deadline_ms;
@@ -67,17 +67,6 @@ static uint64_t now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* In the child. Whatever handlers the program has are not for us. */
-static void reset_signals(void)
-{
-	sigset_t none;
-
-	for (int sig = 1; sig < NSIG; sig++)
-		signal(sig, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static void __attribute__((noreturn)) run_child(const struct pool *p, const struct task *t, int fd)
 {
 	const struct silt_symbols_options *o = &p->sy->options;
@@ -92,12 +81,13 @@ static void __attribute__((noreturn)) run_child(const struct pool *p, const stru
 		.no_inlines = o->no_inlines,
 		.no_dwarf = t->no_dwarf,
 		.locate = t->locate,
-		.attempts = !m->attempts.count,
+		.seek = t->seek,
+		.attempts = !m->attempts.count && !t->seek,
 		.bare_names = o->bare_names,
 		.demangle = o->demangle,
 	};
 
-	reset_signals();
+	silt_child_reset_signals();
 	silt_demangle_guard_start();
 	silt_sandbox_enter(fd, silt_limit_or_default(SILT_LIMIT_PARSER_MEMORY, o->max_memory), p->timeout + 1);
 	_exit(silt_worker_run(&job, fd) ? 0 : 1);
@@ -227,6 +217,23 @@ static bool read_dependency(struct pool *p, struct silt_symbols_module *m, struc
 	return silt_reader_ok(r) && !silt_reader_left(r) && d.root && d.path && silt_cache_depend(m, &d);
 }
 
+/* What a child that looks for files only would like to have. It may have been taken over: what it names is no more than a
+ * question to servers, whose answer is compared with it. */
+static bool read_wanted(struct silt_symbols_module *m, struct silt_reader *r)
+{
+	struct silt_wanted wanted = {.is_alt = silt_reader_u8(r)};
+	const uint8_t *id;
+
+	wanted.id_len = silt_reader_left(r);
+	if (wanted.id_len < SILT_MIN_BUILD_ID || wanted.id_len > sizeof(wanted.id) || m->wanted.count >= SILT_MAX_WANTED)
+		return false;
+	id = silt_reader_bytes(r, wanted.id_len);
+	if (!id || (!wanted.is_alt && m->build_id_len && (wanted.id_len != m->build_id_len || memcmp(id, m->build_id, m->build_id_len))))
+		return false;
+	memcpy(wanted.id, id, wanted.id_len);
+	return silt_vec_push(&m->wanted, wanted);
+}
+
 /* One record; false when a sane child would not say it. */
 static bool read_record(struct pool *p, struct task *t, struct silt_reader *r)
 {
@@ -234,7 +241,11 @@ static bool read_record(struct pool *p, struct task *t, struct silt_reader *r)
 	uint8_t type = silt_reader_u8(r), kind;
 	const char *text;
 
+	if (t->seek && type != SILT_WIRE_WANTED && type != SILT_WIRE_END)
+		return false;
 	switch (type) {
+	case SILT_WIRE_WANTED:
+		return t->seek && read_wanted(m, r);
 	case SILT_WIRE_ANSWER:
 		return read_answer(p, t, r);
 	case SILT_WIRE_STRING:
@@ -349,7 +360,8 @@ static int finish_task(struct pool *p, struct task *t, struct silt_error *err)
 	p->running--;
 	silt_writer_deinit(&t->in);
 	silt_vec_free(&t->strings);
-	if (t->outcome == OUTCOME_COMPLETE)
+	/* One that only sought fails again when it is to read, and then says so. */
+	if (t->outcome == OUTCOME_COMPLETE || t->seek)
 		return SILT_OK;
 	p->sy->modules.items[t->module].failed = true;
 	if (!ran_out_of_time(t, status) && !t->no_dwarf)
@@ -410,7 +422,7 @@ static bool add_tasks(struct pool *p, const struct silt_pool_work *w)
 	for (size_t i = 0; i < parts; i++) {
 		size_t first = w->count * i / parts, end = w->count * (i + 1) / parts;
 		struct task t = {.module = w->module, .pcs = w->pcs + first, .answers = w->answers + first,
-				 .count = end - first, .fd = -1, .locate = w->locate};
+				 .count = end - first, .fd = -1, .locate = w->locate, .seek = w->seek};
 
 		if (!silt_vec_push(&p->tasks, t))
 			return false;

@@ -104,6 +104,15 @@ void silt_report_source(struct silt_report *r, unsigned kind, const char *path)
 	end_record(r, at);
 }
 
+void silt_report_wanted(struct silt_report *r, bool is_alt, const uint8_t *id, size_t id_len)
+{
+	size_t at = begin_record(r, SILT_WIRE_WANTED);
+
+	silt_writer_u8(&r->out, is_alt);
+	silt_writer_bytes(&r->out, id, id_len);
+	end_record(r, at);
+}
+
 void silt_report_mark(struct silt_report *r, enum silt_wire_type type)
 {
 	end_record(r, begin_record(r, type));

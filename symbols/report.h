@@ -32,6 +32,8 @@ void silt_report_answer(struct silt_report *r, size_t index, const struct silt_r
 void silt_report_text(struct silt_report *r, enum silt_wire_type type, const char *text);
 /** Which file gave names of what kind. */
 void silt_report_source(struct silt_report *r, unsigned kind, const char *path);
+/** A file that is missing. */
+void silt_report_wanted(struct silt_report *r, bool is_alt, const uint8_t *id, size_t id_len);
 /** A record without a payload. */
 void silt_report_mark(struct silt_report *r, enum silt_wire_type type);
 /** A file that answers depend on. */

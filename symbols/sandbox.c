@@ -99,17 +99,31 @@ static void filter_system_calls(void)
 }
 #endif
 
+/* Whatever handlers the program has are not for a child. */
+void silt_child_reset_signals(void)
+{
+	sigset_t none;
+
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+void silt_child_limit_memory(uint64_t max_memory)
+{
+	set_limit(RLIMIT_DATA, data_in_use() + max_memory);
+}
+
 void silt_sandbox_enter(int keep_fd, uint64_t max_memory, unsigned cpu_seconds)
 {
-	uint64_t in_use = data_in_use();
-
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (keep_fd > 0)
 		close_range(0, (unsigned)keep_fd - 1, 0);
 	close_range((unsigned)keep_fd + 1, ~0u, 0);
 	set_limit(RLIMIT_CORE, 0);
 	set_limit(RLIMIT_FSIZE, 0);
-	set_limit(RLIMIT_DATA, in_use + max_memory);
+	silt_child_limit_memory(max_memory);
 	set_limit(RLIMIT_CPU, cpu_seconds);
 	prctl(PR_SET_DUMPABLE, 0);
 	prctl(PR_SET_NO_NEW_PRIVS, 1);

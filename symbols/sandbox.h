@@ -11,5 +11,9 @@
  * refuses are left out: none of them is needed for right answers. Call in a child only, once.
  */
 void silt_sandbox_enter(int keep_fd, uint64_t max_memory, unsigned cpu_seconds);
+/** In a child: every signal does what it does by default, and none is held back. */
+void silt_child_reset_signals(void);
+/** In a child: at most so many bytes of memory beyond what is in use now. */
+void silt_child_limit_memory(uint64_t max_memory);
 
 #endif

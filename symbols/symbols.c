@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "symbols/cache.h"
+#include "symbols/cache_dir.h"
 #include "symbols/search.h"
+#include "symbols/servers.h"
 #include "symbols/symbols_internal.h"
 
 enum {
@@ -28,11 +30,22 @@ static bool copy_text(struct silt_symbols *sy, const char **text)
 	return good;
 }
 
+static const char *join_path(struct silt_symbols *sy, const char *dir, const char *name)
+{
+	size_t size = strlen(dir) + strlen(name) + 2;
+	char *path = silt_arena_alloc(sy->arena, size);
+
+	if (path)
+		snprintf(path, size, "%s/%s", dir, name);
+	return path;
+}
+
 static bool copy_options(struct silt_symbols *sy, const struct silt_symbols_options *o)
 {
-	const char **dirs = silt_arena_array(sy->arena, o->debug_dir_count, sizeof(*dirs));
+	const char **dirs = silt_arena_array(sy->arena, o->debug_dir_count + 1, sizeof(*dirs));
 	struct silt_server *servers = silt_arena_array(sy->arena, o->server_count, sizeof(*servers));
-	bool good = dirs && servers;
+	bool good = dirs && servers, own_store = false;
+	const char *store = NULL;
 
 	sy->options = *o;
 	good = good && copy_text(sy, &sy->options.sysroot) && copy_text(sy, &sy->options.cache_dir);
@@ -43,10 +56,21 @@ static bool copy_options(struct silt_symbols *sy, const struct silt_symbols_opti
 	for (size_t i = 0; i < o->server_count && good; i++) {
 		servers[i] = o->servers[i];
 		good = copy_text(sy, &servers[i].url) && copy_text(sy, &servers[i].store);
+		own_store |= !servers[i].store;
 	}
+	sy->silent = silt_arena_array(sy->arena, o->server_count + 1, sizeof(*sy->silent));
+	if (good && own_store && o->cache_dir) {
+		store = join_path(sy, o->cache_dir, SILT_CACHE_STORE);
+		good = store;
+	}
+	for (size_t i = 0; i < o->server_count && good; i++)
+		servers[i].store = servers[i].store ? servers[i].store : store;
+	/* What servers brought lies where debug files are sought. A symbol path has its own directories in the list already. */
+	if (good && store)
+		dirs[sy->options.debug_dir_count++] = store;
 	sy->options.debug_dirs = dirs;
 	sy->options.servers = servers;
-	return good;
+	return good && sy->silent;
 }
 
 struct silt_symbols *silt_symbols_create(const struct silt_symbols_options *opts)
@@ -84,6 +108,9 @@ void silt_symbols_destroy(struct silt_symbols *sy)
 		silt_vec_free(&m->answers);
 		silt_vec_free(&m->attempts);
 		silt_vec_free(&m->found);
+		silt_vec_free(&m->wanted);
+		silt_vec_free(&m->asked_for);
+		silt_vec_free(&m->server_attempts);
 	}
 	silt_vec_free(&sy->modules);
 	silt_vec_free(&sy->warnings);
@@ -359,7 +386,7 @@ static int look_up(struct silt_symbols *sy, const struct silt_pool_work *work, s
 	struct rest *rests = calloc(count + 1, sizeof(*rests));
 	struct silt_pool_work *files = calloc(count + 1, sizeof(*files));
 	size_t n = 0, file_count = 0;
-	int r = rests && files ? SILT_OK : no_memory(err);
+	int r = rests && files ? silt_servers_ask(sy, work, count, true, err) : no_memory(err);
 
 	for (size_t i = 0; i < count && !r; i++) {
 		if (!has_file(&sy->modules.items[work[i].module]))
@@ -372,6 +399,7 @@ static int look_up(struct silt_symbols *sy, const struct silt_pool_work *work, s
 	}
 	if (!r)
 		r = silt_pool_run(sy, files, file_count, err);
+	silt_servers_tell(sy);
 	if (!r)
 		r = warn_of_missing(sy, work, count, err);
 	for (size_t i = 0; i < n; i++) {
@@ -417,7 +445,10 @@ int silt_symbols_locate(struct silt_symbols *sy, struct silt_error *err)
 	for (size_t i = 0; i < sy->modules.count; i++)
 		if (has_file(&sy->modules.items[i]))
 			work[n++] = (struct silt_pool_work){.module = (uint32_t)i, .locate = true};
-	r = silt_pool_run(sy, work, n, err);
+	r = silt_servers_ask(sy, work, n, false, err);
+	if (!r)
+		r = silt_pool_run(sy, work, n, err);
+	silt_servers_tell(sy);
 	free(work);
 	return r;
 }

@@ -46,6 +46,7 @@ struct silt_symbols_options {
 	uint64_t cache_bytes;     /* of all answers kept; 0: default */
 	const struct silt_server *servers; /* debuginfod servers, asked in order when nothing is found here; url is never NULL */
 	size_t server_count;
+	bool servers_wanted;      /* the user asked for servers: when there are none, a warning says so */
 	struct silt_download_limits download; /* zeros: defaults */
 };
 

@@ -14,6 +14,14 @@ struct silt_answer {
 	size_t count;
 };
 
+/* A file that no search here found, to ask servers for. */
+struct silt_wanted {
+	uint8_t id[64];
+	size_t id_len;
+	bool is_alt; /* a dwz file */
+};
+enum { SILT_MAX_WANTED = 2, SILT_MIN_BUILD_ID = 2 };
+
 struct silt_symbols_module {
 	const char *path;
 	uint8_t build_id[64];
@@ -26,6 +34,12 @@ struct silt_symbols_module {
 	SILT_VEC(const char *) attempts;
 	SILT_VEC(struct silt_symbols_found) found;
 	bool failed; /* a child died of it, or the files were not found: there is a warning already */
+	/* For servers (servers.c). */
+	SILT_VEC(struct silt_wanted) wanted;
+	SILT_VEC(struct silt_wanted) asked_for;   /* in this run */
+	SILT_VEC(const char *) server_attempts;   /* not among attempts yet */
+	size_t server_attempt_count;              /* the last ones of attempts, which are no answers of the cache */
+	bool asked;                               /* nothing more to ask for in this run */
 	/* For the cache (cache.c). */
 	SILT_VEC(const char *) notes;             /* warnings of this module's children */
 	SILT_VEC(struct silt_dependency) dependencies;
@@ -48,6 +62,8 @@ struct silt_symbols {
 	int64_t captured;             /* the earliest of theirs; 0: none is known */
 	int cache_dir;                /* of answers; negative: not open */
 	bool cache_written;           /* since it was trimmed last */
+	bool *silent;                 /* by server: it did not answer, and is not asked again */
+	bool no_servers;              /* none can be asked */
 };
 
 /** Adds a warning unless it is there already. */
@@ -61,6 +77,7 @@ struct silt_pool_work {
 	struct silt_answer *answers;
 	size_t count;
 	bool locate; /* no addresses: say what files there are */
+	bool seek;   /* no addresses: say what files are missing that a server may have */
 };
 /** Runs children over all work (pool.c). */
 int silt_pool_run(struct silt_symbols *sy, const struct silt_pool_work *work, size_t count, struct silt_error *err);

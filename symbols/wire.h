@@ -17,6 +17,7 @@ enum silt_wire_type {
 	SILT_WIRE_SOURCE,     /* 1 byte enum silt_symbols_source, then the path of the file that gave it */
 	SILT_WIRE_DEPENDS,    /* a file: its identity (struct silt_identity), fresh, root and path as varint length + bytes */
 	SILT_WIRE_UNCERTAIN,  /* answers are incomplete by chance (memory): not to be kept */
+	SILT_WIRE_WANTED,     /* a debug file that is not here: 1 byte (a dwz file), its build-id */
 	SILT_WIRE_END,        /* nothing is missing */
 };
 

@@ -272,6 +272,7 @@ static void answer_group(void *data, const struct silt_plan_group *g)
 		else
 			answer_address(w, (uint32_t)w->first + g->indices[i], w->scope_of.items[i], &w->rows.items[i]);
 	}
+	silt_dwarf_passed(w->dwarf, g->unit->end - g->unit->offset);
 }
 
 /* What is to be said once, when all units were read. */
@@ -410,6 +411,23 @@ static void tell_what_is_there(struct worker *w)
 		silt_report_source(&w->report, SILT_SOURCE_DYNSYM, silt_object_path(w->files.main));
 }
 
+/* What a server may have: the debug file, or the dwz file of the one that is here. */
+static void tell_what_is_missing(struct worker *w)
+{
+	const uint8_t *id = w->job->query.build_id;
+	size_t len = w->job->query.build_id_len;
+
+	if (silt_files_dwarf(&w->files)) {
+		if (w->files.alt_missing && w->files.alt_id_len)
+			silt_report_wanted(&w->report, true, w->files.alt_id, w->files.alt_id_len);
+		return;
+	}
+	if (!len && w->files.main)
+		id = silt_object_build_id(w->files.main, &len);
+	if (len)
+		silt_report_wanted(&w->report, false, id, len);
+}
+
 /* What a live process has mapped is compared by build-id when it is used; where it lies in /proc says nothing later. */
 static void report_depend(void *data, const char *root, const char *path)
 {
@@ -433,7 +451,11 @@ bool silt_worker_run(const struct silt_job *job, int fd)
 	w.files.attempt = report_attempt;
 	w.files.depend = report_depend;
 	w.files.data = &w;
-	if (silt_files_find(&job->query, &w.files, &err)) {
+	if (job->seek) {
+		w.files.depend = NULL;
+		silt_files_find(&job->query, &w.files, &err); /* whatever it says, it says again when answers are sought */
+		tell_what_is_missing(&w);
+	} else if (silt_files_find(&job->query, &w.files, &err)) {
 		silt_report_text(&w.report, SILT_WIRE_WARNING, err.msg);
 	} else if (job->locate) {
 		tell_what_is_there(&w);

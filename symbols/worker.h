@@ -13,6 +13,7 @@ struct silt_job {
 	bool no_inlines;
 	bool no_dwarf;       /* symbol tables only: the DWARF killed a child before */
 	bool locate;         /* say what files there are, and nothing else */
+	bool seek;           /* say what files are missing, and nothing else */
 	bool attempts;       /* report the search for files */
 	bool bare_names;
 	enum silt_demangle demangle;
