@@ -174,13 +174,14 @@ def unreadable(folder):
     public = everybody(folder)
     try:
         program = os.path.join(public, os.path.basename(EDGES))
+        readable = shutil.copy2(program, program + "-readable")
         os.chmod(program, 0o111)
         os.chmod(folder, 0o777)
         user = {"user": 65534, "cwd": "/"} if ROOT else {"cwd": "/"}
         command = [program, "leaf", str(LEAF)]
         run = Run(folder, command, silt=os.path.join(public, "silt"), **user)
         check("mode 0111: the program runs", run.status in (0, 3) and run.stderr.count("\n") <= 1, run)
-        run = Run(folder, ["sh", "-c", "'%s' leaf 5 && echo $?; '%s' leaf %d; echo $?" % (program, EDGES, LEAF)],
+        run = Run(folder, ["sh", "-c", "'%s' leaf 5 && echo $?; '%s' leaf %d; echo $?" % (program, readable, LEAF)],
                   silt=os.path.join(public, "silt"), **user)
         check("mode 0111: as a child", (run.status, run.stdout) == (0, "0\n0\n"), run)
     finally:

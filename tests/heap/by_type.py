@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""C++ types of blocks: show and diff --by type and --by size of walked heaps. usage: types.py PROGRAM…"""
+"""C++ types of blocks: show and diff --by type and --by size of walked heaps. usage: by_type.py PROGRAM…"""
 import json
 import os
 import subprocess
