@@ -4,14 +4,29 @@
 
 #include <lzma.h>
 #include <sys/mman.h>
-#include <zlib.h>
 #include <zstd.h>
+#ifdef SILT_HAVE_LIBDEFLATE
+#include <libdeflate.h>
+#else
+#include <zlib.h>
+#endif
 
 enum {
 	FIRST_BYTES = 1 << 20,       /* the symbols that a mini debug information holds: some hundred kilobytes */
 	LZMA_MEMORY = 256 << 20,     /* xz -9 needs 65 MiB to decompress, its largest preset */
 };
 
+#ifdef SILT_HAVE_LIBDEFLATE
+/* Twice as fast as zlib, because it has the whole of both buffers. */
+bool silt_inflate(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size)
+{
+	struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();
+	bool good = d && libdeflate_zlib_decompress(d, in, in_size, out, out_size, NULL) == LIBDEFLATE_SUCCESS;
+
+	libdeflate_free_decompressor(d);
+	return good;
+}
+#else
 bool silt_inflate(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size)
 {
 	z_stream z = {0};
@@ -39,6 +54,7 @@ bool silt_inflate(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_si
 	inflateEnd(&z);
 	return out_size == 0;
 }
+#endif
 
 bool silt_unzstd(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size)
 {

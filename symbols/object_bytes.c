@@ -43,6 +43,7 @@ static int decompress(struct silt_object *o, struct silt_object_section *s, deco
 		return silt_error_set(err, SILT_E_BAD_DATA, "%s: section %s cannot be decompressed", o->path, s->name);
 	}
 	s->plain = (struct silt_bytes){out, out_size};
+	silt_object_relax(o);
 	return SILT_OK;
 }
 

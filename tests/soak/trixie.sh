@@ -7,7 +7,7 @@ set -euo pipefail
 SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 SUITE=${SILT_SUITE:-trixie}
 MIRROR=${SILT_MIRROR:-http://deb.debian.org/debian}
-PACKAGES="gcc g++ libc6-dev cmake make pkg-config zlib1g-dev libelf-dev libdwarf-dev libiberty-dev liblzma-dev libzstd-dev
+PACKAGES="gcc g++ libc6-dev cmake make pkg-config zlib1g-dev libelf-dev libdwarf-dev libiberty-dev liblzma-dev libzstd-dev libdeflate-dev
 	libcmocka-dev python3 binutils elfutils dwz xz-utils clang lld llvm git"
 
 skip() {
