@@ -113,7 +113,8 @@ int silt_target_db_find(pid_t pid, struct silt_target_db *ret, struct silt_error
 				      pid, st.name);
 	if (rc)
 		return silt_error_set(err, SILT_E_NOT_FOUND,
-				      "process %d (%s) is not tracked: start it with `silt run -- PROGRAM`", pid, st.name);
+				      "process %d (%s) is not tracked: `silt attach %d`, or start it with `silt run`", pid, st.name,
+				      pid);
 	return rc;
 }
 

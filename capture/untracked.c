@@ -183,10 +183,10 @@ static void note_heaps(struct job *j)
 	if (w->walked)
 		add_note(j,
 			 "the process is not tracked: its blocks were found by walking the heap of %s's malloc; sizes are usable sizes, "
-			 "and there are no stacks (start it with `silt run -- PROGRAM` for those)",
+			 "and there are no stacks (for those: `silt attach PID`, or start it with `silt run`)",
 			 silt_heap_libc(j->heap));
 	else
-		add_note(j, "the process is not tracked, and its heap cannot be walked: start it with `silt run -- PROGRAM`");
+		add_note(j, "the process is not tracked, and its heap cannot be walked: `silt attach PID`, or start it with `silt run`");
 	for (uint32_t i = 0; i < silt_heap_problem_count(j->heap); i++)
 		add_note(j, "%s", silt_heap_problem(j->heap, i));
 	if (locked && j->report.stopped)
