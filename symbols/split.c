@@ -8,12 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
+#include "symbols/finder.h"
 #include "symbols/package_index.h"
 #include "symbols/rooted.h"
-
-static const char system_debug_dir[] = "/usr/lib/debug";
 
 enum {
 	MAX_TOLD = 100, /* attempts that are told: a program may have thousands of split files in a dozen places */
@@ -28,12 +27,12 @@ struct split_file {
 
 struct silt_splits {
 	struct silt_dwarf *program;
-	const struct silt_files *files;
-	const struct silt_file_query *query;
+	struct silt_finder finder;
 	bool package_sought;
 	struct split_file package;
 	struct silt_bytes package_index;
 	struct split_file current; /* the .dwo of the last unit: units of one file follow each other */
+	SILT_VEC(char *) tried;    /* .dwo files for the unit of now */
 	size_t missing;
 	char *missing_name;
 	unsigned told;
@@ -44,12 +43,31 @@ static void __attribute__((format(printf, 2, 3))) tell(struct silt_splits *s, co
 	char text[PATH_MAX + 256];
 	va_list ap;
 
-	if (!s->files->attempt || s->told++ >= MAX_TOLD)
+	if (s->told++ >= MAX_TOLD)
 		return;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	s->files->attempt(s->files->data, text);
+	silt_finder_report(&s->finder, "%s", text);
+}
+
+static void depend(struct silt_splits *s, const char *path)
+{
+	if (s->finder.f->depend)
+		s->finder.f->depend(s->finder.f->data, "", path);
+}
+
+/* An answer depends on the file that was found, by its id the only one; without one, on every place that has none. */
+static void settle_tried(struct silt_splits *s, const char *found)
+{
+	if (found)
+		depend(s, found);
+	for (size_t i = 0; i < s->tried.count; i++) {
+		if (!found)
+			depend(s, s->tried.items[i]);
+		free(s->tried.items[i]);
+	}
+	s->tried.count = 0;
 }
 
 static void close_file(struct split_file *f)
@@ -60,7 +78,7 @@ static void close_file(struct split_file *f)
 	*f = (struct split_file){0};
 }
 
-struct silt_splits *silt_splits_create(struct silt_dwarf *program, const struct silt_files *files,
+struct silt_splits *silt_splits_create(struct silt_dwarf *program, struct silt_files *files,
 				       const struct silt_file_query *query)
 {
 	struct silt_splits *s = calloc(1, sizeof(*s));
@@ -68,8 +86,7 @@ struct silt_splits *silt_splits_create(struct silt_dwarf *program, const struct 
 	if (!s)
 		return NULL;
 	s->program = program;
-	s->files = files;
-	s->query = query;
+	silt_finder_init(&s->finder, query, files);
 	return s;
 }
 
@@ -79,6 +96,7 @@ void silt_splits_destroy(struct silt_splits *s)
 		return;
 	close_file(&s->current);
 	close_file(&s->package);
+	silt_vec_free(&s->tried);
 	free(s->missing_name);
 	free(s);
 }
@@ -105,12 +123,8 @@ const struct silt_object *silt_splits_package(const struct silt_splits *s)
 static bool open_file(struct silt_splits *s, const char *path, struct split_file *f)
 {
 	struct silt_error err = {0};
-	struct stat st;
 
-	if (s->files->depend)
-		s->files->depend(s->files->data, "", path);
-	/* The name comes from a file: to open a device may do something. */
-	if (stat(path, &st) || !S_ISREG(st.st_mode)) {
+	if (access(path, F_OK)) {
 		tell(s, "%s: not there", path);
 		return false;
 	}
@@ -126,6 +140,7 @@ static bool open_file(struct silt_splits *s, const char *path, struct split_file
 
 static bool try_package(struct silt_splits *s, const char *path)
 {
+	depend(s, path);
 	if (!open_file(s, path, &s->package))
 		return false;
 	if (silt_object_section(s->package.object, ".debug_cu_index", &s->package_index, NULL) == SILT_OK) {
@@ -137,12 +152,16 @@ static bool try_package(struct silt_splits *s, const char *path)
 	return false;
 }
 
-/* The i-th directory with debug files of others: the user's, then the system's. NULL after the last. */
-static const char *debug_dir(const struct silt_splits *s, size_t i)
+/* The i-th directory with debug files of others, in buffer. */
+static bool debug_dir(const struct silt_splits *s, size_t i, char buffer[PATH_MAX])
 {
-	const struct silt_file_query *q = s->query;
+	const char *root, *dir;
 
-	return i < q->debug_dir_count ? q->debug_dirs[i] : i == q->debug_dir_count ? system_debug_dir : NULL;
+	if (!silt_finder_debug_dir(&s->finder, i, &root, &dir))
+		return false;
+	if (!silt_rooted_path(root, dir, buffer))
+		buffer[0] = '\0';
+	return true;
 }
 
 static const char *base_name(const char *path)
@@ -155,9 +174,8 @@ static const char *base_name(const char *path)
 /* FILE.dwp beside the module and beside its debug file, once with links resolved; then in the debug directories. */
 static bool find_package(struct silt_splits *s)
 {
-	const struct silt_object *files[] = {s->files->main, s->files->debug};
-	char real[PATH_MAX], path[PATH_MAX + 8];
-	const char *dir;
+	const struct silt_object *files[] = {s->finder.f->main, s->finder.f->debug};
+	char real[PATH_MAX], path[2 * PATH_MAX];
 
 	for (size_t i = 0; i < 2; i++) {
 		const char *name = files[i] ? silt_object_path(files[i]) : NULL;
@@ -173,8 +191,8 @@ static bool find_package(struct silt_splits *s)
 		if (try_package(s, path))
 			return true;
 	}
-	for (size_t i = 0; (dir = debug_dir(s, i)); i++) {
-		snprintf(path, sizeof(path), "%s/%s.dwp", dir, base_name(s->query->path));
+	for (size_t i = 0; debug_dir(s, i, real); i++) {
+		snprintf(path, sizeof(path), "%s/%s.dwp", real, base_name(s->finder.q->path));
 		if (try_package(s, path))
 			return true;
 	}
@@ -258,14 +276,19 @@ static bool __attribute__((format(printf, 4, 5))) try_split(struct silt_splits *
 							     struct silt_unit **ret, const char *fmt, ...)
 {
 	struct split_file f = {0};
-	char path[PATH_MAX];
+	char path[PATH_MAX], *copy;
 	va_list ap;
 	int n;
 
 	va_start(ap, fmt);
 	n = vsnprintf(path, sizeof(path), fmt, ap);
 	va_end(ap);
-	if (n <= 0 || (size_t)n >= sizeof(path) || !open_file(s, path, &f))
+	if (n <= 0 || (size_t)n >= sizeof(path))
+		return false;
+	copy = strdup(path);
+	if (copy && !silt_vec_push(&s->tried, copy))
+		free(copy);
+	if (!open_file(s, path, &f))
 		return false;
 	if (find_in_file(s, &f, skeleton, ret)) {
 		close_file(&s->current);
@@ -304,7 +327,7 @@ static bool try_below(struct silt_splits *s, const struct silt_unit_root *skelet
 	return strchr(name, '/') && try_split(s, skeleton, ret, "%s/%s", dir, base_name(name));
 }
 
-/* Where the compiler put it, below the sysroot first. */
+/* Where the compiler put it, below a root. */
 static bool try_recorded(struct silt_splits *s, const struct silt_unit_root *skeleton, const char *root, struct silt_unit **ret)
 {
 	const char *name = skeleton->dwo_name, *dir = skeleton->comp_dir;
@@ -319,18 +342,20 @@ static bool try_recorded(struct silt_splits *s, const struct silt_unit_root *ske
 /* docs/SYMBOLS.md gives the order. */
 static bool search_file(struct silt_splits *s, const struct silt_unit_root *skeleton, struct silt_unit **ret)
 {
-	const struct silt_object *files[] = {s->files->main, s->files->debug};
-	char buffer[PATH_MAX];
-	const char *dir;
+	const struct silt_finder *finder = &s->finder;
+	const struct silt_object *files[] = {finder->f->main, finder->f->debug};
+	char dir[PATH_MAX];
 
 	for (size_t i = 0; i < 4; i++)
-		if (try_below(s, skeleton, directory_of(files[i / 2], i % 2, buffer), ret))
+		if (try_below(s, skeleton, directory_of(files[i / 2], i % 2, dir), ret))
 			return true;
-	if (s->query->sysroot && try_recorded(s, skeleton, s->query->sysroot, ret))
+	for (size_t i = 0; i < finder->root_count; i++)
+		if (try_recorded(s, skeleton, finder->roots[i], ret))
+			return true;
+	/* Below a sysroot there may be the program alone; the id tells whether ours is the same. */
+	if (finder->roots[0][0] && try_recorded(s, skeleton, "", ret))
 		return true;
-	if (try_recorded(s, skeleton, "", ret))
-		return true;
-	for (size_t i = 0; (dir = debug_dir(s, i)); i++)
+	for (size_t i = 0; debug_dir(s, i, dir); i++)
 		if (try_recorded(s, skeleton, dir, ret) || try_below(s, skeleton, dir, ret))
 			return true;
 	return false;
@@ -356,9 +381,11 @@ bool silt_splits_find(struct silt_splits *s, struct silt_unit *skeleton, struct 
 		return true;
 	}
 	if ((s->current.dwarf && find_in_file(s, &s->current, root, ret_unit)) || search_file(s, root, ret_unit)) {
+		settle_tried(s, s->current.path);
 		*ret_dw = s->current.dwarf;
 		return true;
 	}
+	settle_tried(s, NULL);
 	note_missing(s, root);
 	return false;
 }

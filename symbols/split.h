@@ -13,7 +13,7 @@
 struct silt_splits;
 
 /** Borrows all until destroy. files->attempt hears of every file tried. NULL when out of memory. */
-struct silt_splits *silt_splits_create(struct silt_dwarf *program, const struct silt_files *files,
+struct silt_splits *silt_splits_create(struct silt_dwarf *program, struct silt_files *files,
 				       const struct silt_file_query *query);
 void silt_splits_destroy(struct silt_splits *s);
 /** True for a unit that has its entries elsewhere. */
