@@ -2,6 +2,7 @@
 /* The slot's memory: a window on the shared file that grows in place, and a bump allocator inside it. */
 #include "capture/agent/agent.h"
 
+#include <asm/unistd.h>
 #include <linux/mman.h>
 
 #define PROT_RW 3
@@ -66,13 +67,25 @@ uint8_t *db_map_slot(uint32_t slot, int fd, uint64_t *ret_mapped)
 	return (uint8_t *)r;
 }
 
+static void signals_block(uint64_t *ret_before)
+{
+	static const uint64_t all = UINT64_MAX;
+
+	arch_syscall6(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)ret_before, sizeof(all), 0, 0);
+}
+
+static void signals_restore(const uint64_t *before)
+{
+	arch_syscall6(__NR_rt_sigprocmask, 2, (long)before, 0, sizeof(*before), 0, 0);
+}
+
 /* Any number of threads may try at once: a stale old size makes mremap fail, and the loop looks again. */
 static bool window_grow(struct silt_db *db, uint64_t need)
 {
 	for (int attempt = 0; attempt < 64; attempt++) {
 		uint64_t mapped = ATOMIC_LOAD(&db->mapped);
 		uint64_t step = mapped < WINDOW_STEP_MAX ? mapped : WINDOW_STEP_MAX;
-		uint64_t next = mapped + step;
+		uint64_t next = mapped + step, signals;
 		long r;
 
 		if (mapped >= need)
@@ -85,13 +98,18 @@ static bool window_grow(struct silt_db *db, uint64_t need)
 			next = SILT_DB_SLOT_SIZE;
 		if (next < need)
 			return false;
+		/* A handler that jumped away from here would leave a window larger than anybody knows, which cannot grow again. */
+		signals_block(&signals);
 		r = sys_mremap(db, mapped, next, 0, NULL);
 		if (!sys_failed(r)) {
 			sys_madvise((uint8_t *)db + mapped, next - mapped, MADV_DONTDUMP);
 			atomic_cas64(&db->mapped, mapped, next);
-		} else if (ATOMIC_LOAD(&db->mapped) == mapped && attempt > 4) {
-			return false;
 		}
+		signals_restore(&signals);
+		if (!sys_failed(r))
+			continue;
+		if (ATOMIC_LOAD(&db->mapped) == mapped && attempt > 4)
+			return false;
 	}
 	return false;
 }
@@ -152,8 +170,8 @@ uint32_t db_alloc_small(uint64_t bytes)
 	ref = db_alloc(size);
 	if (!ref)
 		return db_alloc(bytes);
+	ATOMIC_STORE(&agent_hot.small_run, (uint64_t)(ref + units) << 32 | (ref + (uint32_t)(size / SILT_DB_UNIT)));
 	if (!agent_no_syscalls) /* where the kernel does not know it, pages come one by one */
 		sys_madvise((void *)((uint64_t)db_at(ref) & ~(uint64_t)(AGENT_PAGE - 1)), size, MADV_POPULATE_WRITE);
-	ATOMIC_STORE(&agent_hot.small_run, (uint64_t)(ref + units) << 32 | (ref + (uint32_t)(size / SILT_DB_UNIT)));
 	return ref;
 }
