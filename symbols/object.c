@@ -15,10 +15,7 @@
 #include "symbols/elf_reader.h"
 #include "symbols/object_internal.h"
 
-enum {
-	MAX_SECTIONS = 1 << 20,
-	COSTLY_BYTES = 32 << 20, /* compressed; what is not is mapped, and given back page by page */
-};
+enum { MAX_SECTIONS = 1 << 20 };
 
 static int load_sections(struct silt_object *o, struct silt_error *err)
 {
@@ -281,20 +278,6 @@ int silt_object_section_numbered(struct silt_object *o, const char *name, size_t
 		return number ? silt_error_set(err, SILT_E_NOT_FOUND, "%s: no section %s number %zu", o->path, name, number) :
 				silt_object_section(o, name, ret, err);
 	return silt_object_section_bytes(o, s, false, ret, err);
-}
-
-bool silt_object_is_costly(const struct silt_object *o)
-{
-	uint64_t compressed = 0;
-
-	for (size_t i = 0; i < o->sections.count; i++) {
-		const struct silt_object_section *s = &o->sections.items[i];
-
-		if (s->name && s->type != SHT_NOBITS && s->size < UINT64_MAX - compressed &&
-		    (strncmp(s->name, ".zdebug_", 8) == 0 || (strncmp(s->name, ".debug_", 7) == 0 && s->flags & SHF_COMPRESSED)))
-			compressed += s->size;
-	}
-	return compressed >= COSTLY_BYTES;
 }
 
 const struct silt_span *silt_object_code(const struct silt_object *o, size_t *ret_count)

@@ -65,8 +65,6 @@ int silt_object_section(struct silt_object *o, const char *name, struct silt_byt
 /** The same of the number-th section of that name, counted from 0: object files have one for each group of sections. */
 int silt_object_section_numbered(struct silt_object *o, const char *name, size_t number, struct silt_bytes *ret,
 				 struct silt_error *err);
-/** True when reading its debug information takes so much memory that only one process should. */
-bool silt_object_is_costly(const struct silt_object *o);
 /** Where code may be (executable segments; every address when there is no such segment). */
 const struct silt_span *silt_object_code(const struct silt_object *o, size_t *ret_count);
 

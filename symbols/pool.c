@@ -39,10 +39,9 @@ enum outcome {
 
 struct task {
 	uint32_t module;
-	const uint64_t *pcs; /* all of the module */
+	const uint64_t *pcs;
 	struct silt_answer *answers;
 	size_t count;
-	size_t first, end;   /* this child's share */
 	bool no_dwarf, locate, seek;
 	pid_t pid;
 	int fd; /* -1: not running */
@@ -79,8 +78,6 @@ static void __attribute__((noreturn)) run_child(const struct pool *p, const stru
 			  .not_after = p->sy->captured},
 		.pcs = t->pcs,
 		.count = t->count,
-		.first = t->first,
-		.end = t->end,
 		.no_inlines = o->no_inlines,
 		.no_dwarf = t->no_dwarf,
 		.locate = t->locate,
@@ -134,7 +131,7 @@ static bool read_answer(struct pool *p, struct task *t, struct silt_reader *r)
 	struct silt_symbol_frame *frames;
 	bool good = true;
 
-	if (!silt_reader_ok(r) || index < t->first || index >= t->end || !count || count > SILT_WIRE_MAX_FRAMES ||
+	if (!silt_reader_ok(r) || index >= t->count || !count || count > SILT_WIRE_MAX_FRAMES ||
 	    (t->answers[index].count && !t->no_dwarf))
 		return false;
 	frames = silt_arena_array(p->sy->arena, count, sizeof(*frames));
@@ -269,11 +266,6 @@ static bool read_record(struct pool *p, struct task *t, struct silt_reader *r)
 		kind = silt_reader_u8(r);
 		text = read_text(p, r);
 		return text && add_source(m, kind, text);
-	case SILT_WIRE_TAKES_ALL:
-		t->end = t->first ? t->end : t->count;
-		return m->taken = true;
-	case SILT_WIRE_LEAVES_ALL:
-		return m->left = true;
 	case SILT_WIRE_END:
 		t->outcome = OUTCOME_COMPLETE;
 		return true;
@@ -319,14 +311,14 @@ static void listen_to(struct pool *p, struct task *t)
 	}
 	t->in.size += (size_t)n;
 	t->received += (uint64_t)n;
-	if (t->received > OUTPUT_BASE + (uint64_t)OUTPUT_PER_ADDRESS * (t->end - t->first) || !read_records(p, t))
+	if (t->received > OUTPUT_BASE + (uint64_t)OUTPUT_PER_ADDRESS * t->count || !read_records(p, t))
 		t->outcome = OUTCOME_NONSENSE;
 }
 
 /* A child that crashed may have said anything before: none of it is used. */
 static void forget_answers(struct task *t)
 {
-	for (size_t i = t->first; i < t->end; i++)
+	for (size_t i = 0; i < t->count; i++)
 		t->answers[i] = (struct silt_answer){NULL, 0};
 }
 
@@ -429,8 +421,8 @@ static bool add_tasks(struct pool *p, const struct silt_pool_work *w)
 		parts = 1;
 	for (size_t i = 0; i < parts; i++) {
 		size_t first = w->count * i / parts, end = w->count * (i + 1) / parts;
-		struct task t = {.module = w->module, .pcs = w->pcs, .answers = w->answers, .count = w->count,
-				 .first = first, .end = end, .fd = -1, .locate = w->locate, .seek = w->seek};
+		struct task t = {.module = w->module, .pcs = w->pcs + first, .answers = w->answers + first,
+				 .count = end - first, .fd = -1, .locate = w->locate, .seek = w->seek};
 
 		if (!silt_vec_push(&p->tasks, t))
 			return false;
@@ -443,12 +435,7 @@ static int compare_tasks(const void *a, const void *b)
 {
 	const struct task *x = a, *y = b;
 
-	size_t n = x->end - x->first, m = y->end - y->first;
-
-	/* Of parts of one module the first: the others may have to be its. */
-	if (n == m && x->module == y->module)
-		return x->first < y->first ? -1 : x->first > y->first;
-	return n > m ? -1 : n < m;
+	return x->count > y->count ? -1 : x->count < y->count;
 }
 
 int silt_pool_run(struct silt_symbols *sy, const struct silt_pool_work *work, size_t count, struct silt_error *err)
@@ -482,13 +469,6 @@ int silt_pool_run(struct silt_symbols *sy, const struct silt_pool_work *work, si
 		waitpid(t->pid, NULL, 0);
 		silt_writer_deinit(&t->in);
 		silt_vec_free(&t->strings);
-	}
-	for (size_t i = 0; i < count; i++) {
-		struct silt_symbols_module *m = &sy->modules.items[work[i].module];
-
-		/* The file changed between two looks: nobody answered. */
-		m->uncertain |= m->left && !m->taken;
-		m->left = m->taken = false;
 	}
 	silt_vec_free(&p.tasks);
 	return r;

@@ -81,7 +81,7 @@ void silt_report_answer(struct silt_report *r, size_t index, const struct silt_r
 {
 	size_t at = begin_record(r, SILT_WIRE_ANSWER);
 
-	silt_writer_varint(&r->out, r->first + index);
+	silt_writer_varint(&r->out, index);
 	silt_writer_varint(&r->out, count);
 	for (size_t i = 0; i < count; i++) {
 		silt_writer_varint(&r->out, frames[i].function);

@@ -11,7 +11,6 @@
 struct silt_report {
 	int fd;
 	bool failed; /* the parent is gone, or memory is out */
-	size_t first; /* added to the index of an answer */
 	struct silt_writer out;
 	struct silt_intern *strings;
 };

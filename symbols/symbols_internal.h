@@ -46,7 +46,6 @@ struct silt_symbols_module {
 	struct silt_map dependency_map;           /* hash of root and path -> index */
 	struct silt_cache_file *cache;            /* what was kept of it; NULL: nothing that holds */
 	bool cache_sought;
-	bool taken, left; /* by the first of several children, to it: SILT_WIRE_TAKES_ALL, _LEAVES_ALL */
 	bool uncertain; /* a child died, or a file changed meanwhile: nothing of this run is kept */
 	size_t fresh;   /* answers that are not kept yet */
 	size_t saved;   /* answers there were when they were kept last */

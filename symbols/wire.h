@@ -18,8 +18,6 @@ enum silt_wire_type {
 	SILT_WIRE_DEPENDS,    /* a file: its identity (struct silt_identity), fresh, root and path as varint length + bytes */
 	SILT_WIRE_UNCERTAIN,  /* answers are incomplete by chance (memory): not to be kept */
 	SILT_WIRE_WANTED,     /* a debug file that is not here: 1 byte (a dwz file), its build-id */
-	SILT_WIRE_TAKES_ALL,  /* the first child of several: it answers all addresses of the module */
-	SILT_WIRE_LEAVES_ALL, /* another child of several: it leaves its addresses to the first */
 	SILT_WIRE_END,        /* nothing is missing */
 };
 

@@ -440,24 +440,8 @@ static void report_depend(void *data, const char *root, const char *path)
 	silt_report_dependency(&w->report, &d);
 }
 
-/* The child's share of the addresses: its own, all, or none. What is compressed would be decompressed by each child, into
- * memory that none can share. */
-static void take_share(struct worker *w, struct silt_job *mine)
+bool silt_worker_run(const struct silt_job *job, int fd)
 {
-	const struct silt_object *owner = mine->no_dwarf ? NULL : silt_files_dwarf(&w->files);
-
-	if (mine->end - mine->first < mine->count && owner && silt_object_is_costly(owner)) {
-		silt_report_mark(&w->report, mine->first ? SILT_WIRE_LEAVES_ALL : SILT_WIRE_TAKES_ALL);
-		mine->end = mine->first ? mine->first : mine->count;
-	}
-	w->report.first = mine->first;
-	mine->pcs += mine->first;
-	mine->count = mine->end - mine->first;
-}
-
-bool silt_worker_run(const struct silt_job *given, int fd)
-{
-	struct silt_job mine = *given, *job = &mine;
 	struct worker w = {.job = job};
 	struct silt_error err;
 	bool done;
@@ -476,8 +460,7 @@ bool silt_worker_run(const struct silt_job *given, int fd)
 	} else if (job->locate) {
 		tell_what_is_there(&w);
 	} else {
-		take_share(&w, &mine);
-		if (mine.count && load_dwarf(&w))
+		if (load_dwarf(&w))
 			answer_by_dwarf(&w);
 		else
 			leave_all_open(&w);

@@ -10,7 +10,6 @@ struct silt_job {
 	struct silt_file_query query;
 	const uint64_t *pcs; /* sorted, distinct */
 	size_t count;
-	size_t first, end;   /* this child's share of them */
 	bool no_inlines;
 	bool no_dwarf;       /* symbol tables only: the DWARF killed a child before */
 	bool locate;         /* say what files there are, and nothing else */

@@ -14,8 +14,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import oracle
-
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "fixtures" / "truth.c"
 failures = []
@@ -179,23 +177,6 @@ def package_dwz(silt, tmp, label, program, places, copy):
     expect(f"{label} dwz file missing", "common.debug" in stderr, stderr)
 
 
-def check_costly(silt, tmp):
-    """Many addresses of a file with much compressed information are for one process, not shared out: none may be lost."""
-    plain, costly, pad = tmp / "shared", tmp / "costly", tmp / "pad"
-    sh("g++", "-g", "-O2", "-w", HERE / "fixtures" / "templates.cpp", "-o", plain)
-    pad.write_bytes(bytes(40 << 20))
-    sh("objcopy", "--add-section", f".zdebug_pad={pad}", plain, costly)
-    addresses = "".join(f"{a:#x}\n" for a in oracle.pick(plain, 5000, 1))
-    answers = []
-    for path in plain, costly:
-        shutil.copy(path, tmp / "program")
-        r = subprocess.run([silt, "symbols", "--no-cache", str(tmp / "program")], input=addresses, capture_output=True, text=True,
-                           check=False)
-        answers.append(r.stdout)
-        expect(f"{path.name} is read", r.returncode == 0 and "parser" not in r.stderr, r.stderr)
-    expect("answers of one process are those of several", answers[0] == answers[1] and answers[0].count("\n") > 10000)
-
-
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--silt", required=True)
@@ -221,8 +202,6 @@ def main():
                     check(silt, label, places, program)
                     if n == 1 and version >= 4:
                         package(silt, tmp, f"{cc}{version}", program, places)
-        if shutil.which("g++"):
-            check_costly(silt, tmp)
     print(f"{checks} checks, {len(failures)} failed")
     return 1 if failures or not checks else 0
 
