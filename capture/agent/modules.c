@@ -228,9 +228,11 @@ static bool lock_take(void)
 	return false;
 }
 
+/* It may have been held for a look at what is gone, which must then be taken again. */
 void module_lock_abandon(void)
 {
-	atomic_cas32(&agent_hot.module_lock, lock_owner(), 0);
+	if (atomic_cas32(&agent_hot.module_lock, lock_owner(), 0))
+		__atomic_fetch_or(&agent_hot.attention, AGENT_MODULES_CHANGED, __ATOMIC_RELAXED);
 }
 
 static void lock_give(void)

@@ -124,6 +124,20 @@ static COLD void insert_special(uint64_t addr, uint64_t size, uint32_t context, 
 		live_insert(addr, size, context);
 }
 
+/* What must be seen to before a stack is taken. Modules also for what is then left out: the loader allocates before it maps, so
+ * nothing comes to lie where another was unseen. */
+static COLD void attend(struct agent_thread *t, bool recorded)
+{
+	t->busy = 1; /* a handler may jump away from this, too */
+	IN_ORDER();
+	if (agent_hot.attention & AGENT_MODULES_CHANGED)
+		module_refresh();
+	if (recorded && (agent_hot.attention & AGENT_BY_THREAD))
+		thread_identify(t);
+	IN_ORDER();
+	t->busy = 0;
+}
+
 NOINLINE void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind)
 {
 	uint64_t count = agent_hot.options.sample_bytes ? 256 : 1, bytes = size; /* sampled counts are in 1/256 */
@@ -132,15 +146,14 @@ NOINLINE void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp
 
 	if (agent_skips(fp[1]))
 		return;
+	if (UNLIKELY(!t)) /* a handler may have jumped away while the record was being made */
+		t = thread_find_slow(arch_thread_pointer());
 	if (UNLIKELY(t && t->busy))
 		thread_recover(t, fp);
-	/* Also for what is then left out: the loader allocates before it maps, so nothing comes to lie where another was unseen. */
-	if (t && !t->busy && (agent_hot.attention & AGENT_MODULES_CHANGED))
-		module_refresh();
+	if (t && !t->busy)
+		attend(t, size >= agent_hot.options.min_size);
 	if (size < agent_hot.options.min_size)
 		return;
-	if (t && !t->busy && (agent_hot.attention & AGENT_BY_THREAD))
-		thread_identify(t);
 	if (agent_hot.options.sample_bytes && kind != KIND_MMAP &&
 	    !(t && !t->busy ? sample_take(t, size, &count, &bytes) : sample_alone(addr, size, &count, &bytes)))
 		return;

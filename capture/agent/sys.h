@@ -55,6 +55,9 @@ bool str_copy(char *dst, size_t size, const char *src);
 /** Unsigned number in the given base from *s; moves *s behind it. */
 uint64_t str_number(const char **s, unsigned base);
 
+/** What was written before is in memory before what is written after, as far as this thread's own signal handlers can see: one may
+ *  leave by a jump, and what it interrupted is then as it was left. */
+#define IN_ORDER() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 #define ATOMIC_LOAD(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define ATOMIC_ACQUIRE(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define ATOMIC_STORE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)

@@ -142,6 +142,7 @@ static COLD void cache_grow(struct agent_thread *t)
 	for (uint32_t i = 0; i <= t->memo_mask; i++)
 		t->memos[i].stamp = 0; /* they point into the old cache */
 	t->cache = fresh;
+	IN_ORDER(); /* never more than there are */
 	t->cache_mask = size - 1;
 	t->shared->cache_size = 0; /* between the two the reader sees no cache: all counts are flushed */
 	ATOMIC_RELEASE(&t->shared->cache_ref, ref);
@@ -155,10 +156,11 @@ void thread_identify(struct agent_thread *t)
 
 	if (t->birth == births || agent_no_syscalls)
 		return;
-	t->birth = births;
 	tid = (uint32_t)sys_gettid();
-	if (tid == t->tid || !(fresh = shared_new(&index)))
+	if (tid == t->tid || !(fresh = shared_new(&index))) {
+		t->birth = births;
 		return;
+	}
 	for (uint32_t i = 0; i <= t->cache_mask; i++) {
 		cache_flush(&t->cache[i]);
 		t->cache[i].context = 0;
@@ -168,11 +170,15 @@ void thread_identify(struct agent_thread *t)
 		t->memos[i].stamp = 0;
 	fresh->tid = tid;
 	fresh->cache_ref = t->shared->cache_ref;
-	t->shared->cache_size = 0;
-	ATOMIC_RELEASE(&fresh->cache_size, t->cache_mask + 1);
-	t->shared = fresh;
+	/* The cache is never that of two, wherever a handler jumps away from here: cache_repair gives it back to the one in use. */
+	ATOMIC_RELEASE(&t->shared->cache_size, 0);
 	t->index = index;
 	t->tid = tid;
+	IN_ORDER();
+	t->shared = fresh;
+	ATOMIC_RELEASE(&fresh->cache_size, t->cache_mask + 1);
+	IN_ORDER();
+	t->birth = births;
 }
 
 struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, struct walk_list *w,
@@ -191,6 +197,7 @@ struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t ke
 	}
 	cache_flush(e);
 	e->context = 0;
+	IN_ORDER(); /* see cache_repair */
 	e->hash = key;
 	e->epoch = use->epoch;
 	ATOMIC_RELEASE(&e->context, stack_intern(key, w, use));

@@ -28,9 +28,12 @@ bool walk_memos(struct agent_thread *t, uint32_t n)
 
 	if (!ref)
 		return false;
+	t->memo_mask = 0; /* never more than there are, wherever a handler jumps away from here */
+	IN_ORDER();
 	t->memos = db_at(ref);
-	t->memo_mask = n - 1;
 	t->recent = t->memos;
+	IN_ORDER();
+	t->memo_mask = n - 1;
 	return true;
 }
 
@@ -45,10 +48,13 @@ bool memo_reserve(struct walk_memo *m, uint32_t frames)
 	ref = db_alloc((n + 1) * (sizeof(struct walk_frame) + sizeof(uint64_t)));
 	if (!ref)
 		return false;
+	m->capacity = 0; /* none in between: a handler may jump away from here */
+	IN_ORDER();
 	m->list.frame = db_at(ref);
 	m->list.tail = (uint64_t *)(void *)(m->list.frame + n + 1);
-	m->capacity = n;
 	walk_void(m);
+	IN_ORDER();
+	m->capacity = n;
 	return true;
 }
 

@@ -74,6 +74,8 @@ FAMILIES = {
     "signals": both("fx_signals"),
     # A jump may not leave its thread on the slow way.
     "jump": [Case("fx_jump", mode=mode, variants=["gcc-O2", "clang-O0"], most={"agent.nested": 100}) for mode in ("exit", "live")],
+    # The exceptions themselves are allocated in the handlers.
+    "leave": [Case("fx_leave", variants=["gcc-O2"], most={"agent.nested": 6000})],
     "reload": [Case("fx_reload", ["again", "@plugin3.so"], variants=["gcc-O2"], libraries=["plugin3.so"]),
                Case("fx_reload", ["others", "@plugin2.so"], variants=["gcc-O2"], unnamed=300),
                Case("fx_reload", ["others", "@plugin1.so"], "live", variants=["clang-O0"], unnamed=300)],
