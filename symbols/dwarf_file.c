@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "symbols/entry_path.h"
 #include "symbols/forms.h"
 
 enum {
@@ -90,6 +91,7 @@ void silt_dwarf_destroy(struct silt_dwarf *dw)
 	if (!dw)
 		return;
 	silt_vec_free(&dw->units);
+	silt_entry_path_forget(dw);
 	silt_abbrev_cache_deinit(&dw->abbrevs);
 	silt_arena_destroy(dw->arena);
 	free(dw);
