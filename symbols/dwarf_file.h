@@ -106,6 +106,8 @@ int silt_dwarf_create_split(struct silt_object *object, struct silt_dwarf *skele
 			    struct silt_error *err);
 void silt_dwarf_destroy(struct silt_dwarf *dw);
 
+/** Decompresses what any reader of this object will need, shared out among the children of a module that work on it. */
+void silt_dwarf_prepare(struct silt_object *object, bool split);
 /** A section's bytes, loaded (and decompressed) on first use; data NULL where missing or damaged. */
 struct silt_bytes silt_dwarf_section(struct silt_dwarf *dw, enum silt_dwarf_section id);
 /** Reads the headers of all units (once); dw->damage says why some are missing. */

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/vec.h"
+#include "symbols/share.h"
 
 struct silt_object;
 
@@ -56,6 +57,13 @@ uint32_t silt_object_crc(const struct silt_object *o);
 
 /** Gives memory back: pages of the file that were read. They are read again when they are needed. */
 void silt_object_relax(const struct silt_object *o);
+
+/** From now on sections are decompressed into what children of the module share (borrowed until destroy). */
+void silt_object_join(struct silt_object *o, struct silt_share *share, unsigned member);
+/** The same as another object does. */
+void silt_object_join_like(struct silt_object *o, const struct silt_object *other);
+/** Decompresses a section that all who share will need, unless another child does it already. */
+void silt_object_prepare(struct silt_object *o, const char *name);
 
 /** True when the section exists and has bytes in this file. */
 bool silt_object_has(const struct silt_object *o, const char *name);
