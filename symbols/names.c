@@ -7,7 +7,13 @@
 
 #include "symbols/entry_path.h"
 
-enum { MAX_HOPS = 16 }; /* origin -> specification -> …: two or three in practice; a loop in a damaged file has no end */
+enum {
+	MAX_HOPS = 16, /* origin -> specification -> …: two or three in practice; a loop in a damaged file has no end */
+	/* Of the list at dwarfstd.org, which grew after DWARF 5; dwarf.h of Debian 12 ends before them. */
+	LANG_C_PLUS_PLUS_17 = 0x2b,
+	LANG_C_PLUS_PLUS_20 = 0x2c,
+	LANG_HIP = 0x31,
+};
 
 /* Reads the naming attributes of one entry. Returns false when it is damaged; next->dw is NULL when nothing follows. */
 static bool read_names(struct silt_ref at, struct silt_name *name, struct silt_ref *next)
@@ -82,6 +88,9 @@ bool silt_language_mangles(uint16_t language)
 	case DW_LANG_C_plus_plus_03:
 	case DW_LANG_C_plus_plus_11:
 	case DW_LANG_C_plus_plus_14:
+	case LANG_C_PLUS_PLUS_17:
+	case LANG_C_PLUS_PLUS_20:
+	case LANG_HIP:
 	case DW_LANG_D:
 	case DW_LANG_Rust:
 	case DW_LANG_Swift:
