@@ -219,6 +219,13 @@ bool silt_object_is_64(const struct silt_object *o)
 	return o->is64;
 }
 
+bool silt_object_is_relocatable(const struct silt_object *o)
+{
+	GElf_Ehdr eh;
+
+	return gelf_getehdr(o->elf, &eh) && eh.e_type == ET_REL;
+}
+
 uint32_t silt_object_crc(const struct silt_object *o)
 {
 	return (uint32_t)crc32_z(0, o->image, o->image_size);

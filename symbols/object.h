@@ -52,6 +52,8 @@ bool silt_object_same_file(const struct silt_object *a, const struct silt_object
 /** When the file's content or its place was last changed: nanoseconds since 1970; 0 for an image in memory. */
 int64_t silt_object_changed(const struct silt_object *o);
 bool silt_object_is_64(const struct silt_object *o);
+/** True for what a linker is still to read (ET_REL): every section begins at 0, and numbers in it are not final. */
+bool silt_object_is_relocatable(const struct silt_object *o);
 /** CRC-32 of the whole file, as .gnu_debuglink records it. */
 uint32_t silt_object_crc(const struct silt_object *o);
 

@@ -3,7 +3,6 @@
 #include "symbols/share.h"
 
 #include <linux/futex.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +13,8 @@
 
 enum {
 	MAX_SECTIONS = 64,      /* of all files that one module needs; further ones are not shared */
-	LOCK_TRIES = 1000,      /* of a lock that is held for some hundred instructions */
+	LOCK_TRIES = 100,       /* of a lock that is held for some hundred instructions */
+	LOCK_NS = 1000000,      /* between them: whoever holds it may wait for a processor */
 	WAIT_NS = 20 * 1000000, /* then it is looked whether the other is still there */
 	PAGE = 4096,
 };
@@ -86,12 +86,14 @@ uint64_t silt_share_turn(struct silt_share *s)
 /* False when somebody died with it, or keeps it. */
 static bool lock(struct board *b)
 {
+	static const struct timespec some = {0, LOCK_NS};
+
 	for (int i = 0; i < LOCK_TRIES; i++) {
 		uint32_t free_lock = 0;
 
 		if (atomic_compare_exchange_weak(&b->lock, &free_lock, 1))
 			return true;
-		sched_yield();
+		syscall(SYS_futex, &b->lock, FUTEX_WAIT, 1, &some, NULL, 0);
 	}
 	return false;
 }
@@ -99,6 +101,7 @@ static bool lock(struct board *b)
 static void unlock(struct board *b)
 {
 	atomic_store(&b->lock, 0);
+	syscall(SYS_futex, &b->lock, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
 static uint32_t section_count(const struct board *b)

@@ -80,6 +80,15 @@ static void warn_of_missing_alt(struct worker *w, const struct silt_object *owne
 	silt_report_text(&w->report, SILT_WIRE_WARNING, text);
 }
 
+static void warn_of_relocatable(struct worker *w, const struct silt_object *owner)
+{
+	char text[PATH_MAX + 256];
+
+	snprintf(text, sizeof(text), "%s: not linked yet, so its debug information is not used: function names only",
+		 silt_object_path(owner));
+	silt_report_text(&w->report, SILT_WIRE_WARNING, text);
+}
+
 static bool load_dwarf(struct worker *w)
 {
 	struct silt_object *owner = w->job->no_dwarf ? NULL : silt_files_dwarf(&w->files);
@@ -87,6 +96,10 @@ static bool load_dwarf(struct worker *w)
 
 	if (!owner)
 		return false;
+	if (silt_object_is_relocatable(owner)) {
+		warn_of_relocatable(w, owner);
+		return false;
+	}
 	find_code(w, owner);
 	if (w->job->share) {
 		silt_object_join(owner, w->job->share, w->job->member);
