@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Prints the cost table: silt beside its peers, measured alternately in one run. docs/BENCH.md explains the method.
 
-usage: bench/run.py [--quick] [--json FILE] BUILD_DIR [pair|wall|memory|attach|capture|diff|heap ...]
+usage: bench/run.py [--quick] [--json FILE] BUILD_DIR [pair|wall|memory|attach|capture|diff|heap|symbols ...]
 """
 
 import argparse
@@ -19,10 +19,11 @@ import row_capture
 import row_heap
 import row_memory
 import row_pair
+import row_symbols
 import row_wall
 from harness import Bench, Failed, Skip, busy, machine
 
-NAMES = ["pair", "wall", "memory", "attach", "capture", "diff", "heap"]
+NAMES = ["pair", "wall", "memory", "attach", "capture", "diff", "heap", "symbols"]
 
 
 def measures(wanted):
@@ -35,6 +36,8 @@ def measures(wanted):
         found.append((last, lambda bench: row_capture.run(bench, last)))
     if "heap" in wanted:
         found.append((["heap"], row_heap.run))
+    if "symbols" in wanted:
+        found.append((["symbols"], row_symbols.run))
     return found
 
 

@@ -138,10 +138,11 @@ void silt_form_skip(struct silt_cursor *c, uint16_t form, struct silt_form_sizes
 	silt_cursor_fail(c);
 }
 
-static void note_attr(struct silt_abbrev *a, const struct silt_attr *attr, int64_t *fixed, struct silt_form_sizes sizes)
+static void note_attr(struct silt_abbrev *a, struct silt_attr *attr, int64_t *fixed, struct silt_form_sizes sizes)
 {
 	int size = form_size(attr->form, sizes);
 
+	attr->size = (int8_t)size;
 	if (attr->name == DW_AT_sibling && size > 0 && attr->form != DW_FORM_ref_addr) {
 		a->sibling_size = (uint8_t)size;
 		a->sibling_at = *fixed >= 0 ? (int32_t)*fixed : -1;
@@ -164,7 +165,7 @@ static bool read_entry(struct silt_abbrevs *t, struct silt_cursor *c, uint64_t c
 	a.has_children = silt_cursor_u8(c) != 0;
 	for (;;) {
 		uint64_t name = silt_cursor_uleb(c), form = silt_cursor_uleb(c);
-		struct silt_attr attr = {(uint16_t)name, (uint16_t)form, 0};
+		struct silt_attr attr = {.name = (uint16_t)name, .form = (uint16_t)form};
 
 		if (c->bad)
 			return false;

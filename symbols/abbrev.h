@@ -24,6 +24,7 @@ enum silt_entry_kind {
 
 struct silt_attr {
 	uint16_t name, form;
+	int8_t size;       /* bytes of its values; -1: depends on the data */
 	uint32_t implicit; /* index into the table's implicit constants */
 };
 
@@ -81,21 +82,28 @@ static inline const struct silt_abbrev *silt_abbrev_find(const struct silt_abbre
 	return silt_abbrev_find_sparse(t, code);
 }
 
-/** Moves over one attribute value. */
+/** Moves over one value of a form. */
 void silt_form_skip(struct silt_cursor *c, uint16_t form, struct silt_form_sizes sizes);
+
+/** Moves over one attribute value of an entry. */
+static inline void silt_attr_skip(struct silt_cursor *c, const struct silt_attr *attr, struct silt_form_sizes sizes)
+{
+	if (attr->size >= 0)
+		silt_cursor_skip(c, (uint64_t)attr->size);
+	else
+		silt_form_skip(c, attr->form, sizes);
+}
 
 /** Moves over all attributes of an entry. */
 static inline void silt_abbrev_skip(struct silt_cursor *c, const struct silt_abbrevs *t, const struct silt_abbrev *a,
 				    struct silt_form_sizes sizes)
 {
-	const struct silt_attr *attr = t->attrs.items + a->attr_first;
-
 	if (a->fixed_size >= 0) {
 		silt_cursor_skip(c, (uint64_t)a->fixed_size);
 		return;
 	}
 	for (unsigned i = 0; i < a->attr_count; i++)
-		silt_form_skip(c, attr[i].form, sizes);
+		silt_attr_skip(c, &t->attrs.items[a->attr_first + i], sizes);
 }
 
 #endif

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/types.h"
+#include "symbols/entry_path.h"
 #include "symbols/forms.h"
 
 enum {
@@ -90,9 +92,25 @@ void silt_dwarf_destroy(struct silt_dwarf *dw)
 	if (!dw)
 		return;
 	silt_vec_free(&dw->units);
+	silt_entry_path_forget(dw);
 	silt_abbrev_cache_deinit(&dw->abbrevs);
 	silt_arena_destroy(dw->arena);
 	free(dw);
+}
+
+void silt_dwarf_prepare(struct silt_object *object, bool split)
+{
+	/* The largest first. */
+	static const enum silt_dwarf_section ids[] = {SILT_DW_INFO, SILT_DW_STR, SILT_DW_LINE, SILT_DW_RNGLISTS, SILT_DW_RANGES,
+						      SILT_DW_ADDR, SILT_DW_STR_OFFSETS, SILT_DW_ABBREV, SILT_DW_LINE_STR,
+						      SILT_DW_ARANGES};
+
+	for (size_t i = 0; i < SILT_ARRAY_LEN(ids); i++) {
+		const char *name = split ? section_names[ids[i]].split : section_names[ids[i]].name;
+
+		if (name)
+			silt_object_prepare(object, name);
+	}
 }
 
 struct silt_bytes silt_dwarf_section(struct silt_dwarf *dw, enum silt_dwarf_section id)

@@ -74,6 +74,7 @@ struct silt_unit {
 	struct silt_unit_parts parts;
 	const struct silt_unit_root *skeleton; /* of a split unit: the entry in the program that refers to it */
 	const struct silt_unit_root *root;
+	struct silt_entry_places *places; /* entry_path.c */
 };
 
 struct silt_dwarf {
@@ -91,6 +92,7 @@ struct silt_dwarf {
 	struct silt_error section_damage; /* the first section that is there and cannot be read; code 0: none so far */
 	uint64_t passed; /* bytes that were read since pages were given back */
 	struct silt_error damage; /* why the list of units is incomplete; code 0: it is complete */
+	struct silt_entry_places *places; /* of all units (entry_path.c) */
 	struct silt_arena *arena;
 };
 
@@ -104,6 +106,8 @@ int silt_dwarf_create_split(struct silt_object *object, struct silt_dwarf *skele
 			    struct silt_error *err);
 void silt_dwarf_destroy(struct silt_dwarf *dw);
 
+/** Decompresses what any reader of this object will need, shared out among the children of a module that work on it. */
+void silt_dwarf_prepare(struct silt_object *object, bool split);
 /** A section's bytes, loaded (and decompressed) on first use; data NULL where missing or damaged. */
 struct silt_bytes silt_dwarf_section(struct silt_dwarf *dw, enum silt_dwarf_section id);
 /** Reads the headers of all units (once); dw->damage says why some are missing. */

@@ -81,7 +81,7 @@ static void read_entry(struct walk *w, const struct silt_abbrev *a, struct entry
 			e->sibling = silt_value_ref(w->dw, w->unit, &v, &ref) ? ref.offset : 0;
 			break;
 		default:
-			silt_form_skip(&w->c, attr->form, w->sizes);
+			silt_attr_skip(&w->c, attr, w->sizes);
 			break;
 		}
 	}
@@ -99,8 +99,6 @@ static bool jump(struct walk *w, uint64_t offset)
 /* Passes over one entry's attributes; true when that moved to its sibling. */
 static bool skip_to_sibling(struct walk *w, const struct silt_abbrev *a)
 {
-	const struct silt_attr *attr = w->abbrevs->attrs.items + a->attr_first;
-
 	if (a->has_children && a->sibling_at >= 0) {
 		struct silt_cursor peek = w->c;
 
@@ -110,11 +108,13 @@ static bool skip_to_sibling(struct walk *w, const struct silt_abbrev *a)
 	} else if (a->has_children && a->sibling_size) {
 		uint64_t sibling = 0;
 
-		for (unsigned i = 0; i < a->attr_count; i++, attr++) {
+		for (unsigned i = 0; i < a->attr_count; i++) {
+			const struct silt_attr *attr = &w->abbrevs->attrs.items[a->attr_first + i];
+
 			if (attr->name == DW_AT_sibling)
 				sibling = silt_cursor_sized(&w->c, a->sibling_size);
 			else
-				silt_form_skip(&w->c, attr->form, w->sizes);
+				silt_attr_skip(&w->c, attr, w->sizes);
 		}
 		return jump(w, w->unit->offset + sibling);
 	}

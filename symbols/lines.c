@@ -53,7 +53,7 @@ static bool read_formats(struct silt_cursor *c, struct format formats[MAX_FORMAT
 		return false;
 	for (unsigned i = 0; i < count; i++) {
 		formats[i].content = silt_cursor_uleb(c);
-		formats[i].attr = (struct silt_attr){0, (uint16_t)silt_cursor_uleb(c), 0};
+		formats[i].attr = (struct silt_attr){.form = (uint16_t)silt_cursor_uleb(c)};
 	}
 	*ret_count = count;
 	return !c->bad;
@@ -164,15 +164,23 @@ int silt_lines_open(struct silt_lines *l, struct silt_dwarf *dw, const struct si
 	return SILT_OK;
 }
 
+/* What a special opcode adds. */
+struct step {
+	uint32_t address;
+	int32_t line;
+};
+
 struct machine {
 	const uint64_t *pcs;
 	size_t n, next;     /* the first wanted address that is not below the current row */
+	size_t missing;     /* wanted addresses without a row */
 	struct silt_row *rows;
 	uint64_t address;
 	uint32_t file, line, column, discriminator;
 	uint64_t row_address; /* of the last row of this sequence */
 	struct silt_row row;
 	bool in_sequence, discarded;
+	struct step steps[256]; /* by opcode; of the special ones */
 };
 
 static void machine_reset(struct machine *m)
@@ -185,12 +193,30 @@ static void machine_reset(struct machine *m)
 	m->in_sequence = false;
 }
 
+static void machine_init(struct machine *m, const struct silt_lines *l)
+{
+	int32_t line = l->line_base;
+	uint32_t address = 0;
+
+	for (unsigned opcode = l->opcode_base; opcode < 256; opcode++) {
+		m->steps[opcode] = (struct step){address, line};
+		if (++line == l->line_base + l->line_range) {
+			line = l->line_base;
+			address += l->min_instruction;
+		}
+	}
+	machine_reset(m);
+}
+
 /* The last row held from its address up to here. When sequences overlap the first one found stands. */
 static void machine_cover(struct machine *m)
 {
-	for (; m->next < m->n && m->pcs[m->next] < m->address; m->next++)
-		if (!m->rows[m->next].found)
+	for (; m->next < m->n && m->pcs[m->next] < m->address; m->next++) {
+		if (!m->rows[m->next].found) {
 			m->rows[m->next] = m->row;
+			m->missing--;
+		}
+	}
 }
 
 static inline void machine_emit(struct machine *m, const struct silt_lines *l)
@@ -210,25 +236,42 @@ static inline void machine_emit(struct machine *m, const struct silt_lines *l)
 	m->discriminator = 0;
 }
 
-static void run_extended(struct machine *m, struct silt_lines *l, struct silt_cursor *c)
+/* DW_LNE_set_address. */
+static uint64_t read_address(struct silt_cursor *op, uint64_t length)
+{
+	return silt_cursor_sized(op, (unsigned)(length - 1 == 4 ? 4 : 8));
+}
+
+/* An extended opcode's operands. */
+static bool open_extended(struct silt_cursor *c, uint64_t *ret_length, struct silt_cursor *ret)
 {
 	uint64_t length = silt_cursor_uleb(c);
-	struct silt_cursor op;
-	struct silt_line_file f;
 
 	if (c->bad || !length || length > silt_cursor_left(c)) {
 		silt_cursor_fail(c);
-		return;
+		return false;
 	}
-	op = (struct silt_cursor){c->p, c->p + length, false};
+	*ret_length = length;
+	*ret = (struct silt_cursor){c->p, c->p + length, false};
 	silt_cursor_skip(c, length);
+	return true;
+}
+
+static void run_extended(struct machine *m, struct silt_lines *l, struct silt_cursor *c)
+{
+	uint64_t length;
+	struct silt_cursor op;
+	struct silt_line_file f;
+
+	if (!open_extended(c, &length, &op))
+		return;
 	switch (silt_cursor_u8(&op)) {
 	case DW_LNE_end_sequence:
 		machine_emit(m, l);
 		machine_reset(m);
 		break;
 	case DW_LNE_set_address:
-		m->address = silt_cursor_sized(&op, (unsigned)(length - 1 == 4 ? 4 : 8));
+		m->address = read_address(&op, length);
 		break;
 	case DW_LNE_set_discriminator:
 		m->discriminator = (uint32_t)silt_cursor_uleb(&op);
@@ -242,6 +285,13 @@ static void run_extended(struct machine *m, struct silt_lines *l, struct silt_cu
 	default:
 		break;
 	}
+}
+
+/* An extension: the header says how many operands it has. */
+static void skip_unknown(const struct silt_lines *l, struct silt_cursor *c, uint8_t opcode)
+{
+	for (unsigned i = l->operand_counts[opcode - 1]; i && !c->bad; i--)
+		silt_cursor_skip_leb(c);
 }
 
 static void run_standard(struct machine *m, const struct silt_lines *l, struct silt_cursor *c, uint8_t opcode)
@@ -263,7 +313,7 @@ static void run_standard(struct machine *m, const struct silt_lines *l, struct s
 		m->column = (uint32_t)silt_cursor_uleb(c);
 		break;
 	case DW_LNS_const_add_pc:
-		m->address += (uint64_t)((255 - l->opcode_base) / l->line_range) * l->min_instruction;
+		m->address += m->steps[255].address;
 		break;
 	case DW_LNS_fixed_advance_pc:
 		m->address += silt_cursor_u16(c);
@@ -276,34 +326,93 @@ static void run_standard(struct machine *m, const struct silt_lines *l, struct s
 	case DW_LNS_set_isa:
 		silt_cursor_skip_leb(c);
 		break;
-	default: /* an extension: the header says how many operands it has */
-		for (unsigned i = l->operand_counts[opcode - 1]; i && !c->bad; i--)
-			silt_cursor_skip_leb(c);
+	default:
+		skip_unknown(l, c, opcode);
 		break;
 	}
 }
 
+/* Passes over the rest of a sequence that stands behind every wanted address, as most of a large unit do when few are wanted.
+ * False, with the cursor where it was, when it may go back, or has more to tell than rows. */
+static bool skim(const struct silt_lines *l, struct silt_cursor *c, uint64_t last)
+{
+	struct silt_cursor at = *c, op;
+	uint64_t length;
+
+	while (!at.bad && at.p < at.end) {
+		uint8_t opcode = *at.p++;
+
+		if (opcode >= l->opcode_base)
+			continue;
+		switch (opcode) {
+		case 0:
+			if (!open_extended(&at, &length, &op))
+				return false;
+			switch (silt_cursor_u8(&op)) {
+			case DW_LNE_end_sequence:
+				*c = at;
+				return true;
+			case DW_LNE_set_address:
+				if (read_address(&op, length) <= last)
+					return false;
+				break;
+			case DW_LNE_define_file:
+				return false;
+			default:
+				break;
+			}
+			break;
+		case DW_LNS_advance_pc:
+			if (silt_cursor_uleb(&at) > UINT32_MAX)
+				return false; /* backwards */
+			break;
+		case DW_LNS_fixed_advance_pc:
+			silt_cursor_skip(&at, 2);
+			break;
+		case DW_LNS_advance_line:
+		case DW_LNS_set_file:
+		case DW_LNS_set_column:
+		case DW_LNS_set_isa:
+			silt_cursor_skip_leb(&at);
+			break;
+		case DW_LNS_copy:
+		case DW_LNS_const_add_pc:
+		case DW_LNS_negate_stmt:
+		case DW_LNS_set_basic_block:
+		case DW_LNS_set_prologue_end:
+		case DW_LNS_set_epilogue_begin:
+			break;
+		default:
+			skip_unknown(l, &at, opcode);
+			break;
+		}
+	}
+	return false;
+}
+
 void silt_lines_find(struct silt_lines *l, const uint64_t *pcs, size_t n, struct silt_row *ret)
 {
-	struct machine m = {.pcs = pcs, .n = n, .rows = ret};
+	struct machine m = {.pcs = pcs, .n = n, .missing = n, .rows = ret};
 	struct silt_cursor c = l->program;
+	bool fresh = true; /* the sequence's first row is still to come */
 
 	memset(ret, 0, n * sizeof(*ret));
-	machine_reset(&m);
-	while (!c.bad && c.p < c.end) {
+	machine_init(&m, l);
+	while (!c.bad && c.p < c.end && m.missing) {
 		uint8_t opcode = *c.p++;
 
 		if (opcode >= l->opcode_base) {
-			unsigned adjusted = (unsigned)(opcode - l->opcode_base);
-
-			m.address += (uint64_t)(adjusted / l->line_range) * l->min_instruction;
-			m.line += (uint32_t)(l->line_base + (int)(adjusted % l->line_range));
+			m.address += m.steps[opcode].address;
+			m.line += (uint32_t)m.steps[opcode].line;
 			machine_emit(&m, l);
 		} else if (opcode) {
 			run_standard(&m, l, &c, opcode);
 		} else {
 			run_extended(&m, l, &c);
 		}
+		if (fresh && m.in_sequence && m.address > pcs[n - 1] && skim(l, &c, pcs[n - 1]))
+			machine_reset(&m);
+		fresh = !m.in_sequence;
 	}
 }
 

@@ -5,9 +5,14 @@
 #include <dwarf.h>
 #include <stdio.h>
 
+#include "symbols/entry_path.h"
+
 enum {
-	MAX_HOPS = 16,  /* origin -> specification -> …: two or three in practice; a loop in a damaged file has no end */
-	MAX_DEPTH = 64, /* nesting of namespaces and classes */
+	MAX_HOPS = 16, /* origin -> specification -> …: two or three in practice; a loop in a damaged file has no end */
+	/* Of the list at dwarfstd.org, which grew after DWARF 5; dwarf.h of Debian 12 ends before them. */
+	LANG_C_PLUS_PLUS_17 = 0x2b,
+	LANG_C_PLUS_PLUS_20 = 0x2c,
+	LANG_HIP = 0x31,
 };
 
 /* Reads the naming attributes of one entry. Returns false when it is damaged; next->dw is NULL when nothing follows. */
@@ -52,7 +57,7 @@ static bool read_names(struct silt_ref at, struct silt_name *name, struct silt_r
 				next->dw = NULL;
 			break;
 		default:
-			silt_form_skip(&c, attr->form, silt_unit_sizes(u));
+			silt_attr_skip(&c, attr, silt_unit_sizes(u));
 			break;
 		}
 	}
@@ -83,6 +88,9 @@ bool silt_language_mangles(uint16_t language)
 	case DW_LANG_C_plus_plus_03:
 	case DW_LANG_C_plus_plus_11:
 	case DW_LANG_C_plus_plus_14:
+	case LANG_C_PLUS_PLUS_17:
+	case LANG_C_PLUS_PLUS_20:
+	case LANG_HIP:
 	case DW_LANG_D:
 	case DW_LANG_Rust:
 	case DW_LANG_Swift:
@@ -92,62 +100,17 @@ bool silt_language_mangles(uint16_t language)
 	}
 }
 
-/* The entries around target, outermost first. Entries have no link upwards: walk down to it, past siblings that end
- * before it. */
-static unsigned find_path(struct silt_ref target, const struct silt_unit *u, const struct silt_abbrevs *t,
-			  uint64_t path[MAX_DEPTH])
-{
-	struct silt_cursor c = silt_unit_cursor(target.dw, u, u->die);
-	const uint8_t *base = target.dw->sections[SILT_DW_INFO].data;
-	struct silt_form_sizes sizes = silt_unit_sizes(u);
-	unsigned depth = 0;
-
-	while (!c.bad && silt_cursor_left(&c)) {
-		uint64_t at = (uint64_t)(c.p - base), code, sibling = 0;
-		const struct silt_abbrev *a;
-
-		if (at >= target.offset)
-			return at == target.offset ? depth : 0;
-		code = silt_cursor_uleb(&c);
-		if (!code) {
-			if (depth)
-				depth--;
-			continue;
-		}
-		a = silt_abbrev_find(t, code);
-		if (!a)
-			return 0;
-		if (a->sibling_at >= 0) {
-			struct silt_cursor peek = c;
-
-			silt_cursor_skip(&peek, (uint64_t)a->sibling_at);
-			sibling = u->offset + silt_cursor_sized(&peek, a->sibling_size);
-		}
-		if (a->has_children && sibling > at && sibling <= target.offset) {
-			c.p = base + sibling;
-			continue;
-		}
-		silt_abbrev_skip(&c, t, a, sizes);
-		if (a->has_children) {
-			if (depth == MAX_DEPTH)
-				return 0;
-			path[depth++] = at;
-		}
-	}
-	return 0;
-}
-
 bool silt_name_qualify(const struct silt_name *name, char *buffer, size_t size)
 {
 	struct silt_unit *u = name->origin.dw ? silt_dwarf_unit_at(name->origin.dw, name->origin.offset) : NULL;
-	uint64_t path[MAX_DEPTH];
+	uint64_t path[SILT_MAX_PATH];
 	const struct silt_abbrevs *t;
 	unsigned depth;
 	size_t used = 0;
 
 	if (!u || !name->name || !silt_language_mangles(name->language) || !(t = silt_unit_abbrevs(name->origin.dw, u)))
 		return false;
-	depth = find_path(name->origin, u, t, path);
+	depth = silt_entry_path(name->origin, u, t, path);
 	/* path[0] is the unit itself. */
 	for (unsigned i = 1; i < depth; i++) {
 		struct silt_name scope = {0};

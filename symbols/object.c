@@ -179,7 +179,7 @@ void silt_object_destroy(struct silt_object *o)
 	if (!o)
 		return;
 	for (size_t i = 0; i < o->sections.count; i++)
-		if (o->sections.items[i].plain.data)
+		if (o->sections.items[i].plain.data && !o->sections.items[i].is_shared)
 			munmap((void *)(uintptr_t)o->sections.items[i].plain.data, o->sections.items[i].plain.size);
 	silt_vec_free(&o->sections);
 	silt_vec_free(&o->code);
@@ -217,6 +217,13 @@ int64_t silt_object_changed(const struct silt_object *o)
 bool silt_object_is_64(const struct silt_object *o)
 {
 	return o->is64;
+}
+
+bool silt_object_is_relocatable(const struct silt_object *o)
+{
+	GElf_Ehdr eh;
+
+	return gelf_getehdr(o->elf, &eh) && eh.e_type == ET_REL;
 }
 
 uint32_t silt_object_crc(const struct silt_object *o)
@@ -278,6 +285,25 @@ int silt_object_section_numbered(struct silt_object *o, const char *name, size_t
 		return number ? silt_error_set(err, SILT_E_NOT_FOUND, "%s: no section %s number %zu", o->path, name, number) :
 				silt_object_section(o, name, ret, err);
 	return silt_object_section_bytes(o, s, false, ret, err);
+}
+
+void silt_object_join(struct silt_object *o, struct silt_share *share, unsigned member)
+{
+	o->share = share;
+	o->share_member = member;
+}
+
+void silt_object_join_like(struct silt_object *o, const struct silt_object *other)
+{
+	silt_object_join(o, other->share, other->share_member);
+}
+
+void silt_object_prepare(struct silt_object *o, const char *name)
+{
+	struct silt_object_section *s = find_section(o, name, 0), *z = s ? NULL : find_zdebug(o, name);
+
+	if (o->share && (s || z))
+		silt_object_section_offer(o, s ? s : z, !s);
 }
 
 const struct silt_span *silt_object_code(const struct silt_object *o, size_t *ret_count)

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/vec.h"
+#include "symbols/share.h"
 
 struct silt_object;
 
@@ -51,11 +52,20 @@ bool silt_object_same_file(const struct silt_object *a, const struct silt_object
 /** When the file's content or its place was last changed: nanoseconds since 1970; 0 for an image in memory. */
 int64_t silt_object_changed(const struct silt_object *o);
 bool silt_object_is_64(const struct silt_object *o);
+/** True for what a linker is still to read (ET_REL): every section begins at 0, and numbers in it are not final. */
+bool silt_object_is_relocatable(const struct silt_object *o);
 /** CRC-32 of the whole file, as .gnu_debuglink records it. */
 uint32_t silt_object_crc(const struct silt_object *o);
 
 /** Gives memory back: pages of the file that were read. They are read again when they are needed. */
 void silt_object_relax(const struct silt_object *o);
+
+/** From now on sections are decompressed into what children of the module share (borrowed until destroy). */
+void silt_object_join(struct silt_object *o, struct silt_share *share, unsigned member);
+/** The same as another object does. */
+void silt_object_join_like(struct silt_object *o, const struct silt_object *other);
+/** Decompresses a section that all who share will need, unless another child does it already. */
+void silt_object_prepare(struct silt_object *o, const char *name);
 
 /** True when the section exists and has bytes in this file. */
 bool silt_object_has(const struct silt_object *o, const char *name);

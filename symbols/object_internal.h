@@ -12,7 +12,8 @@ struct silt_object_section {
 	Elf_Scn *scn;
 	uint64_t addr, size, flags;
 	uint32_t type, link;
-	struct silt_bytes plain; /* decompressed: a mapping of ours */
+	struct silt_bytes plain; /* decompressed: a mapping of ours, or shared with other children */
+	bool is_shared;
 };
 
 struct silt_object {
@@ -25,6 +26,8 @@ struct silt_object {
 	dev_t dev;
 	ino_t ino;
 	int64_t changed;
+	struct silt_share *share; /* borrowed, or NULL */
+	unsigned share_member;
 	bool is64;
 	uint8_t build_id[64];
 	size_t build_id_len;
@@ -35,5 +38,8 @@ struct silt_object {
 /** Plain bytes of one section (object_bytes.c). zdebug: it is in binutils' form before SHF_COMPRESSED. */
 int silt_object_section_bytes(struct silt_object *o, struct silt_object_section *s, bool zdebug, struct silt_bytes *ret,
 			      struct silt_error *err);
+
+/** Decompresses a section into what the object shares, unless it is not compressed, or another child is at it. */
+void silt_object_section_offer(struct silt_object *o, struct silt_object_section *s, bool zdebug);
 
 #endif

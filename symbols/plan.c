@@ -15,6 +15,7 @@ struct item {
 
 struct plan {
 	struct silt_dwarf *dw;
+	struct silt_share *share;
 	const uint64_t *wanted;
 	void (*work)(void *data, const struct silt_plan_group *group);
 	void *data;
@@ -96,13 +97,21 @@ static size_t run_group(struct plan *p, size_t first, size_t end, bool retry, si
 /* Works on the first n items. Returns how many of them stay for another round. */
 static size_t run_round(struct plan *p, size_t n, bool retry)
 {
+	/* Every child of the module sorts alike, so a number says which unit is meant. Later rounds are about addresses that only
+	 * this one has. */
+	bool shared = p->share && retry;
+	uint64_t number = 0, turn = shared ? silt_share_turn(p->share) : 0;
 	size_t kept = 0;
 
 	qsort(p->items, n, sizeof(*p->items), compare_items);
-	for (size_t first = 0, end; first < n; first = end) {
+	for (size_t first = 0, end; first < n; first = end, number++) {
 		for (end = first; end < n && p->items[end].unit == p->items[first].unit; end++)
 			;
+		if (shared && number != turn)
+			continue;
 		kept = run_group(p, first, end, retry, kept);
+		if (shared)
+			turn = silt_share_turn(p->share);
 	}
 	return kept;
 }
@@ -127,10 +136,10 @@ static bool choose_again(struct plan *p, size_t n)
 	return true;
 }
 
-bool silt_plan_run(struct silt_dwarf *dw, const uint64_t *pcs, size_t n,
+bool silt_plan_run(struct silt_dwarf *dw, const uint64_t *pcs, size_t n, struct silt_share *share,
 		   void (*work)(void *data, const struct silt_plan_group *group), void *data)
 {
-	struct plan p = {.dw = dw, .wanted = pcs, .work = work, .data = data};
+	struct plan p = {.dw = dw, .share = share, .wanted = pcs, .work = work, .data = data};
 	bool good = init(&p, n) && !silt_unit_index_find(dw, pcs, n, p.units, NULL);
 	size_t kept = 0;
 

@@ -16,8 +16,9 @@ struct silt_plan_group {
 	bool *unknown;
 };
 
-/** Calls work for all addresses, each in one group or, where unknown was set, in two. False when memory is out. */
-bool silt_plan_run(struct silt_dwarf *dw, const uint64_t *pcs, size_t n,
+/** Calls work for all addresses (with a share, for those of units whose turn nobody took yet), each in one group or, where
+ *  unknown was set, in two. False when memory is out. */
+bool silt_plan_run(struct silt_dwarf *dw, const uint64_t *pcs, size_t n, struct silt_share *share,
 		   void (*work)(void *data, const struct silt_plan_group *group), void *data);
 
 #endif

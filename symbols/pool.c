@@ -16,6 +16,7 @@
 #include "symbols/cache.h"
 #include "symbols/demangle.h"
 #include "symbols/sandbox.h"
+#include "symbols/share.h"
 #include "symbols/symbols_internal.h"
 #include "symbols/wire.h"
 #include "symbols/worker.h"
@@ -26,7 +27,7 @@ enum {
 	/* What a child may say in all: far above what names take, far below what would hurt. */
 	OUTPUT_BASE = 16 << 20,
 	OUTPUT_PER_ADDRESS = 4096,
-	SPLIT_ADDRESSES = 1024, /* a module is shared out among children in parts of at least this many addresses */
+	SPLIT_ADDRESSES = 512, /* for each of the children among which a module is shared out */
 };
 
 enum outcome {
@@ -37,12 +38,19 @@ enum outcome {
 	OUTCOME_ENDED,    /* end of output without the end mark */
 };
 
+/* The children of one module. Each takes units as their turn comes; together they answer all of its addresses. */
+struct crew {
+	const struct silt_pool_work *work;
+	struct silt_share *share; /* NULL: one child, or no memory to share */
+	uint8_t *answered_by;     /* by address: number of the member + 1; NULL for one member */
+	unsigned members, left;   /* all, and those not finished */
+	bool broken;              /* one of them did not end well: its addresses are open */
+};
+
 struct task {
-	uint32_t module;
-	const uint64_t *pcs;
-	struct silt_answer *answers;
-	size_t count;
-	bool no_dwarf, locate, seek;
+	struct crew *crew;
+	unsigned member;
+	bool no_dwarf;
 	pid_t pid;
 	int fd; /* -1: not running */
 	uint64_t deadline_ms;
@@ -54,6 +62,8 @@ struct task {
 
 struct pool {
 	struct silt_symbols *sy;
+	struct crew *crews;
+	size_t crew_count;
 	SILT_VEC(struct task) tasks;
 	size_t next; /* the first task not started */
 	unsigned running, jobs, timeout;
@@ -70,23 +80,30 @@ static uint64_t now_ms(void)
 static void __attribute__((noreturn)) run_child(const struct pool *p, const struct task *t, int fd)
 {
 	const struct silt_symbols_options *o = &p->sy->options;
-	const struct silt_symbols_module *m = &p->sy->modules.items[t->module];
+	const struct silt_pool_work *work = t->crew->work;
+	const struct silt_symbols_module *m = &p->sy->modules.items[work->module];
 	struct silt_job job = {
 		.query = {.path = m->path, .build_id = m->build_id, .build_id_len = m->build_id_len, .sysroot = o->sysroot,
 			  .debug_dirs = o->debug_dirs, .debug_dir_count = o->debug_dir_count,
 			  .processes = p->sy->processes.items, .process_count = p->sy->processes.count,
 			  .not_after = p->sy->captured},
-		.pcs = t->pcs,
-		.count = t->count,
+		.pcs = work->pcs,
+		.count = work->count,
+		.share = t->no_dwarf ? NULL : t->crew->share,
+		.member = t->no_dwarf ? 0 : t->member,
 		.no_inlines = o->no_inlines,
 		.no_dwarf = t->no_dwarf,
-		.locate = t->locate,
-		.seek = t->seek,
-		.attempts = !m->attempts.count && !t->seek,
+		.locate = work->locate,
+		.seek = work->seek,
+		.attempts = !m->attempts.count && !work->seek && (!t->member || t->no_dwarf),
 		.bare_names = o->bare_names,
 		.demangle = o->demangle,
 	};
 
+	/* What other modules' children share is not for this one. */
+	for (size_t i = 0; i < p->crew_count; i++)
+		if (&p->crews[i] != t->crew)
+			silt_share_destroy(p->crews[i].share);
 	silt_child_reset_signals();
 	silt_demangle_guard_start();
 	silt_sandbox_enter(fd, silt_limit_or_default(SILT_LIMIT_PARSER_MEMORY, o->max_memory), p->timeout + 1);
@@ -95,7 +112,15 @@ static void __attribute__((noreturn)) run_child(const struct pool *p, const stru
 
 static int start_task(struct pool *p, struct task *t, struct silt_error *err)
 {
+	struct crew *crew = t->crew;
 	int fds[2];
+
+	/* Where it cannot be made, one child does everything. */
+	if (crew->members > 1 && !crew->share) {
+		crew->share = silt_share_create(silt_limit_or_default(SILT_LIMIT_PARSER_MEMORY, p->sy->options.max_memory));
+		if (!crew->share)
+			crew->members = crew->left = 1;
+	}
 
 	if (pipe2(fds, O_CLOEXEC))
 		return silt_error_os(err, errno, "cannot make a pipe for reading symbols");
@@ -128,11 +153,13 @@ static const char *string_number(const struct task *t, uint64_t number, bool *go
 static bool read_answer(struct pool *p, struct task *t, struct silt_reader *r)
 {
 	uint64_t index = silt_reader_varint(r), count = silt_reader_varint(r);
+	struct silt_answer *answers = t->crew->work->answers;
+	uint8_t *by = t->crew->answered_by;
 	struct silt_symbol_frame *frames;
 	bool good = true;
 
-	if (!silt_reader_ok(r) || index >= t->count || !count || count > SILT_WIRE_MAX_FRAMES ||
-	    (t->answers[index].count && !t->no_dwarf))
+	if (!silt_reader_ok(r) || index >= t->crew->work->count || !count || count > SILT_WIRE_MAX_FRAMES ||
+	    (answers[index].count && !t->no_dwarf && (!by || by[index] == t->member + 1)))
 		return false;
 	frames = silt_arena_array(p->sy->arena, count, sizeof(*frames));
 	if (!frames)
@@ -153,10 +180,13 @@ static bool read_answer(struct pool *p, struct task *t, struct silt_reader *r)
 		frames[i].function_start = frames[count - 1].function_start;
 	if (!silt_reader_ok(r) || silt_reader_left(r) || !good)
 		return false;
-	/* What the first child said before its time was over is better than what symbol tables say. */
-	if (t->answers[index].count)
+	/* What the first child said before its time was over is better than what symbol tables say. Two say the same of an address
+	 * when memory ran out in one, or when the file is another one since. */
+	if (answers[index].count)
 		return true;
-	t->answers[index] = (struct silt_answer){frames, count};
+	answers[index] = (struct silt_answer){frames, count};
+	if (by)
+		by[index] = (uint8_t)(t->member + 1);
 	return true;
 }
 
@@ -237,15 +267,16 @@ static bool read_wanted(struct silt_symbols_module *m, struct silt_reader *r)
 /* One record; false when a sane child would not say it. */
 static bool read_record(struct pool *p, struct task *t, struct silt_reader *r)
 {
-	struct silt_symbols_module *m = &p->sy->modules.items[t->module];
+	struct silt_symbols_module *m = &p->sy->modules.items[t->crew->work->module];
 	uint8_t type = silt_reader_u8(r), kind;
+	bool seek = t->crew->work->seek;
 	const char *text;
 
-	if (t->seek && type != SILT_WIRE_WANTED && type != SILT_WIRE_END)
+	if (seek && type != SILT_WIRE_WANTED && type != SILT_WIRE_END)
 		return false;
 	switch (type) {
 	case SILT_WIRE_WANTED:
-		return t->seek && read_wanted(m, r);
+		return seek && read_wanted(m, r);
 	case SILT_WIRE_ANSWER:
 		return read_answer(p, t, r);
 	case SILT_WIRE_STRING:
@@ -311,15 +342,18 @@ static void listen_to(struct pool *p, struct task *t)
 	}
 	t->in.size += (size_t)n;
 	t->received += (uint64_t)n;
-	if (t->received > OUTPUT_BASE + (uint64_t)OUTPUT_PER_ADDRESS * t->count || !read_records(p, t))
+	if (t->received > OUTPUT_BASE + (uint64_t)OUTPUT_PER_ADDRESS * t->crew->work->count || !read_records(p, t))
 		t->outcome = OUTCOME_NONSENSE;
 }
 
 /* A child that crashed may have said anything before: none of it is used. */
 static void forget_answers(struct task *t)
 {
-	for (size_t i = 0; i < t->count; i++)
-		t->answers[i] = (struct silt_answer){NULL, 0};
+	const struct crew *crew = t->crew;
+
+	for (size_t i = 0; i < crew->work->count; i++)
+		if (!crew->answered_by || crew->answered_by[i] == t->member + 1)
+			crew->work->answers[i] = (struct silt_answer){NULL, 0};
 }
 
 /* Also by the limit on processor time, which may strike first. */
@@ -330,7 +364,7 @@ static bool ran_out_of_time(const struct task *t, int status)
 
 static int warn_of_death(struct pool *p, const struct task *t, int status, struct silt_error *err)
 {
-	const char *path = p->sy->modules.items[t->module].path;
+	const char *path = p->sy->modules.items[t->crew->work->module].path;
 	const char *rest = t->no_dwarf ? "it is shown by offsets" : "only its symbol table is used";
 
 	if (t->outcome == OUTCOME_NONSENSE)
@@ -347,9 +381,24 @@ static int warn_of_death(struct pool *p, const struct task *t, int status, struc
 	return silt_symbols_warn(p->sy, err, "%s: reading its debug information failed, so %s", path, rest);
 }
 
+/* When the last child of a module is done: what is open because one of them failed is sought in symbol tables. */
+static int finish_crew(struct pool *p, struct task *t, struct silt_error *err)
+{
+	struct crew *crew = t->crew;
+
+	silt_share_destroy(crew->share);
+	crew->share = NULL;
+	crew->members = 1;
+	if (!crew->broken)
+		return SILT_OK;
+	t->no_dwarf = true;
+	return start_task(p, t, err);
+}
+
 static int finish_task(struct pool *p, struct task *t, struct silt_error *err)
 {
-	int status = 0, r;
+	struct silt_symbols_module *m = &p->sy->modules.items[t->crew->work->module];
+	int status = 0, r = SILT_OK;
 
 	/* Whatever it said, it has nothing more to do. One that closed its pipe because it died keeps that status. */
 	kill(t->pid, SIGKILL);
@@ -361,17 +410,17 @@ static int finish_task(struct pool *p, struct task *t, struct silt_error *err)
 	silt_writer_deinit(&t->in);
 	silt_vec_free(&t->strings);
 	/* One that only sought fails again when it is to read, and then says so. */
-	if (t->outcome == OUTCOME_COMPLETE || t->seek)
-		return SILT_OK;
-	p->sy->modules.items[t->module].failed = true;
-	if (!ran_out_of_time(t, status) && !t->no_dwarf)
-		forget_answers(t);
-	p->sy->modules.items[t->module].uncertain = true;
-	r = warn_of_death(p, t, status, err);
-	if (r || t->no_dwarf)
+	if (t->outcome != OUTCOME_COMPLETE && !t->crew->work->seek) {
+		m->failed = m->uncertain = true;
+		if (!ran_out_of_time(t, status) && !t->no_dwarf)
+			forget_answers(t);
+		t->crew->broken = true;
+		silt_share_lost(t->crew->share, t->member);
+		r = warn_of_death(p, t, status, err);
+	}
+	if (r || t->no_dwarf || --t->crew->left)
 		return r;
-	t->no_dwarf = true;
-	return start_task(p, t, err);
+	return finish_crew(p, t, err);
 }
 
 /* Waits until a child says something or its time is over. */
@@ -411,18 +460,20 @@ static int wait_once(struct pool *p, struct silt_error *err)
 	return SILT_OK;
 }
 
-static bool add_tasks(struct pool *p, const struct silt_pool_work *w)
+static bool add_crew(struct pool *p, const struct silt_pool_work *w)
 {
-	size_t parts = w->count / SPLIT_ADDRESSES;
+	struct crew *crew = &p->crews[p->crew_count++];
+	size_t members = w->count / SPLIT_ADDRESSES;
 
-	if (parts > p->jobs)
-		parts = p->jobs;
-	if (!parts)
-		parts = 1;
-	for (size_t i = 0; i < parts; i++) {
-		size_t first = w->count * i / parts, end = w->count * (i + 1) / parts;
-		struct task t = {.module = w->module, .pcs = w->pcs + first, .answers = w->answers + first,
-				 .count = end - first, .fd = -1, .locate = w->locate, .seek = w->seek};
+	if (members > p->jobs)
+		members = p->jobs;
+	if (members < 1)
+		members = 1;
+	*crew = (struct crew){.work = w, .members = (unsigned)members, .left = (unsigned)members};
+	if (members > 1 && !(crew->answered_by = calloc(w->count, 1)))
+		return false;
+	for (unsigned i = 0; i < members; i++) {
+		struct task t = {.crew = crew, .member = i, .fd = -1};
 
 		if (!silt_vec_push(&p->tasks, t))
 			return false;
@@ -430,12 +481,16 @@ static bool add_tasks(struct pool *p, const struct silt_pool_work *w)
 	return true;
 }
 
-/* Long ones first, so that the last child to end is a short one. */
+/* Long ones first, so that the last child to end is a short one; the children of a module together. */
 static int compare_tasks(const void *a, const void *b)
 {
 	const struct task *x = a, *y = b;
 
-	return x->count > y->count ? -1 : x->count < y->count;
+	if (x->crew == y->crew)
+		return x->member < y->member ? -1 : x->member > y->member;
+	if (x->crew->work->count != y->crew->work->count)
+		return x->crew->work->count > y->crew->work->count ? -1 : 1;
+	return x->crew < y->crew ? -1 : 1;
 }
 
 int silt_pool_run(struct silt_symbols *sy, const struct silt_pool_work *work, size_t count, struct silt_error *err)
@@ -448,15 +503,22 @@ int silt_pool_run(struct silt_symbols *sy, const struct silt_pool_work *work, si
 	p.jobs = sy->options.jobs ? sy->options.jobs : processors > 0 ? (unsigned)processors : 1;
 	if (p.jobs > MAX_JOBS)
 		p.jobs = MAX_JOBS;
+	p.crews = calloc(count ? count : 1, sizeof(*p.crews));
+	if (!p.crews)
+		return silt_error_set(err, SILT_E_NOMEM, "out of memory while reading symbols");
 	for (size_t i = 0; i < count && !r; i++)
-		if (!add_tasks(&p, &work[i]))
+		if (!add_crew(&p, &work[i]))
 			r = silt_error_set(err, SILT_E_NOMEM, "out of memory while reading symbols");
 	if (p.tasks.count)
 		qsort(p.tasks.items, p.tasks.count, sizeof(*p.tasks.items), compare_tasks);
 	while (!r && (p.next < p.tasks.count || p.running)) {
-		while (!r && p.next < p.tasks.count && p.running < p.jobs)
-			r = start_task(&p, &p.tasks.items[p.next++], err);
-		if (!r)
+		while (!r && p.next < p.tasks.count && p.running < p.jobs) {
+			struct task *t = &p.tasks.items[p.next++];
+
+			if (t->member < t->crew->members)
+				r = start_task(&p, t, err);
+		}
+		if (!r && p.running)
 			r = wait_once(&p, err);
 	}
 	for (size_t i = 0; i < p.next; i++) {
@@ -470,6 +532,11 @@ int silt_pool_run(struct silt_symbols *sy, const struct silt_pool_work *work, si
 		silt_writer_deinit(&t->in);
 		silt_vec_free(&t->strings);
 	}
+	for (size_t i = 0; i < p.crew_count; i++) {
+		silt_share_destroy(p.crews[i].share);
+		free(p.crews[i].answered_by);
+	}
+	free(p.crews);
 	silt_vec_free(&p.tasks);
 	return r;
 }

@@ -129,9 +129,13 @@ static bool open_file(struct silt_splits *s, const char *path, struct split_file
 		return false;
 	}
 	f->path = strdup(path);
-	if (f->path && silt_object_create(path, &f->object, &err) == SILT_OK &&
-	    silt_dwarf_create_split(f->object, s->program, 0, &f->dwarf, &err) == SILT_OK)
-		return true;
+	if (f->path && silt_object_create(path, &f->object, &err) == SILT_OK) {
+		/* A package is read by every child, a .dwo file by the one whose turn its unit is. */
+		if (f == &s->package)
+			silt_object_join_like(f->object, s->program->object);
+		if (silt_dwarf_create_split(f->object, s->program, 0, &f->dwarf, &err) == SILT_OK)
+			return true;
+	}
 	if (f->path)
 		tell(s, "%s", err.msg);
 	close_file(f);

@@ -80,6 +80,15 @@ static void warn_of_missing_alt(struct worker *w, const struct silt_object *owne
 	silt_report_text(&w->report, SILT_WIRE_WARNING, text);
 }
 
+static void warn_of_relocatable(struct worker *w, const struct silt_object *owner)
+{
+	char text[PATH_MAX + 256];
+
+	snprintf(text, sizeof(text), "%s: not linked yet, so its debug information is not used: function names only",
+		 silt_object_path(owner));
+	silt_report_text(&w->report, SILT_WIRE_WARNING, text);
+}
+
 static bool load_dwarf(struct worker *w)
 {
 	struct silt_object *owner = w->job->no_dwarf ? NULL : silt_files_dwarf(&w->files);
@@ -87,7 +96,19 @@ static bool load_dwarf(struct worker *w)
 
 	if (!owner)
 		return false;
+	if (silt_object_is_relocatable(owner)) {
+		warn_of_relocatable(w, owner);
+		return false;
+	}
 	find_code(w, owner);
+	if (w->job->share) {
+		silt_object_join(owner, w->job->share, w->job->member);
+		silt_dwarf_prepare(owner, false);
+	}
+	if (w->job->share && w->files.alt) {
+		silt_object_join(w->files.alt, w->job->share, w->job->member);
+		silt_dwarf_prepare(w->files.alt, false);
+	}
 	if (w->files.alt) {
 		if (silt_dwarf_create(w->files.alt, NULL, w->code.items, w->code.count, &w->alt, &err))
 			silt_report_text(&w->report, SILT_WIRE_WARNING, err.msg);
@@ -307,10 +328,10 @@ static void answer_by_dwarf(struct worker *w)
 	size_t n = wanted ? silt_shift_apply(job->pcs, job->count, w->shift, wanted, &w->first) : 0;
 
 	w->failed |= !wanted;
-	for (size_t i = 0; i < job->count; i++)
+	for (size_t i = 0; i < job->count && !job->member; i++)
 		if (i < w->first || i - w->first >= n)
 			leave_open(w, (uint32_t)i, NULL, 0);
-	if (n && !silt_plan_run(w->dwarf, wanted, n, answer_group, w))
+	if (n && !silt_plan_run(w->dwarf, wanted, n, job->share, answer_group, w))
 		w->failed = true;
 	free(wanted);
 	report_dwarf(w);
@@ -462,7 +483,7 @@ bool silt_worker_run(const struct silt_job *job, int fd)
 	} else {
 		if (load_dwarf(&w))
 			answer_by_dwarf(&w);
-		else
+		else if (!job->member)
 			leave_all_open(&w);
 		if (w.dwarf && w.dwarf->section_damage.code)
 			silt_report_text(&w.report, SILT_WIRE_WARNING, w.dwarf->section_damage.msg);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/** A parsing child's work: one module, some of its addresses. */
+/** A parsing child's work: the addresses of one module, or, with others, those of units whose turn it takes. */
 #ifndef SILT_SYMBOLS_WORKER_H
 #define SILT_SYMBOLS_WORKER_H
 
@@ -10,6 +10,8 @@ struct silt_job {
 	struct silt_file_query query;
 	const uint64_t *pcs; /* sorted, distinct */
 	size_t count;
+	struct silt_share *share; /* with the other children of this module; NULL: there is none */
+	unsigned member;     /* which of them this one is, from 0 on */
 	bool no_inlines;
 	bool no_dwarf;       /* symbol tables only: the DWARF killed a child before */
 	bool locate;         /* say what files there are, and nothing else */

@@ -175,6 +175,15 @@ def test_moved(silt, tmp):
         check_names_only(silt, f"moved by {by:#x}, symbols", moved, t, "--debug-dir", str(directory))
 
 
+def test_not_linked(silt, tmp):
+    """Object files are not relocated: their line tables would give lines of other functions."""
+    t = tmp / "object.o"
+    sh("gcc", "-g", "-O2", "-w", "-c", "-ffunction-sections", variants.SOURCE, "-o", t)
+    answers, stderr = variants.ask(silt, t, [0, 1, 2])
+    expect("an object file has no lines", all(f["line"] is None for frames in answers for f in frames), answers)
+    expect("an object file is told of", "not linked yet" in stderr, stderr)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--silt", required=True)
@@ -188,6 +197,7 @@ def main():
         test_compression(silt, tmp, program, places)
         test_mini_debug_information(silt, tmp)
         test_moved(silt, tmp)
+        test_not_linked(silt, tmp)
     print(f"{variants.checks} checks, {len(variants.failures)} failed")
     return 1 if variants.failures else 0
 

@@ -330,6 +330,34 @@ static void reads_sections_that_compress_well(void **state)
 	silt_symbols_destroy(sy);
 }
 
+/* Later versions of C++ have namespaces, too: languages that were numbered after DWARF 5. */
+static void qualifies_names_of_later_languages(void **state)
+{
+	(void)state;
+	assert_string_equal(CHANGED(4, FORGE_INFO, "unit.cpp\0\4", "unit.cpp\0\x2b"), sound);
+	assert_string_equal(CHANGED(5, FORGE_INFO, "unit.cpp\0\4", "unit.cpp\0\x2c"), sound5);
+	/* C: no namespace in front of the function without a linkage name. */
+	assert_non_null(strstr(CHANGED(4, FORGE_INFO, "unit.cpp\0\4", "unit.cpp\0\1"), "|helper "));
+}
+
+/* Nothing is made of a table that holds no attribute at all (under sanitizers: no pointer either). */
+static void passes_over_entries_without_attributes(void **state)
+{
+	static const uint8_t abbrev[] = {1, 0x11, 1, 0, 0, 2, 0x2e, 1, 0, 0, 0};
+	static const uint8_t entries[] = {1, 2, 2, 0, 0, 0};
+	struct silt_writer s[FORGE_DWARF_SECTIONS] = {{0}};
+
+	(void)state;
+	silt_writer_bytes(&s[FORGE_ABBREV], abbrev, sizeof(abbrev));
+	silt_writer_u32(&s[FORGE_INFO], 7 + sizeof(entries));
+	silt_writer_u16(&s[FORGE_INFO], 4);
+	silt_writer_u32(&s[FORGE_INFO], 0);
+	silt_writer_u8(&s[FORGE_INFO], 8);
+	silt_writer_bytes(&s[FORGE_INFO], entries, sizeof(entries));
+	assert_string_equal(ask(s), "||");
+	forge_free(s);
+}
+
 static int make_directory(void **state)
 {
 	(void)state;
@@ -358,6 +386,8 @@ int main(void)
 		cmocka_unit_test(survives_odd_units),
 		cmocka_unit_test(believes_aranges_only_where_units_agree),
 		cmocka_unit_test(reads_sections_that_compress_well),
+		cmocka_unit_test(qualifies_names_of_later_languages),
+		cmocka_unit_test(passes_over_entries_without_attributes),
 	};
 
 	return cmocka_run_group_tests(tests, make_directory, remove_directory);

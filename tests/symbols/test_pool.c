@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -32,6 +33,7 @@ bool __real_silt_worker_run(const struct silt_job *job, int fd);
 bool __wrap_silt_worker_run(const struct silt_job *job, int fd);
 
 static char dir[64];
+static int *second_has_turn; /* shared with the children */
 
 __attribute__((noinline)) static int landmark(int x)
 {
@@ -164,11 +166,34 @@ static bool misbehave(const char *how, const struct silt_job *job, int fd)
 	return false;
 }
 
+/* One of several children of a module, which took some of the work before it fails. */
+static bool misbehave_as_second(const char *how, const struct silt_job *job, int fd)
+{
+	static const struct silt_share_key nothing = {0};
+	uint32_t number;
+	uint8_t *bytes;
+
+	if (job->no_dwarf || strcmp(how, "works") == 0)
+		return __real_silt_worker_run(job, fd);
+	if (job->member != 1) {
+		/* Not before the second one has its turn, or there would be nothing left for it. */
+		while (!__atomic_load_n(second_has_turn, __ATOMIC_SEQ_CST))
+			sched_yield();
+		return __real_silt_worker_run(job, fd);
+	}
+	silt_share_turn(job->share);
+	__atomic_store_n(second_has_turn, 1, __ATOMIC_SEQ_CST);
+	(void)silt_share_section(job->share, 1, &nothing, true, &bytes, &number);
+	return misbehave(how, job, fd);
+}
+
 bool __wrap_silt_worker_run(const struct silt_job *job, int fd)
 {
 	const char *name = strrchr(job->query.path, '/') + 1;
 	bool always = strncmp(name, "always-", 7) == 0;
 
+	if (strncmp(name, "second-", 7) == 0)
+		return misbehave_as_second(name + 7, job, fd);
 	if (strcmp(name, "good") == 0 || (job->no_dwarf && !always))
 		return __real_silt_worker_run(job, fd);
 	return misbehave(always ? name + 7 : name, job, fd);
@@ -275,12 +300,80 @@ static void a_complete_answer_ends_the_wait(void **state)
 	assert_string_equal(o.warnings, "");
 }
 
+enum { MANY = 2000, APART = 40 }; /* bytes: far enough to meet several units */
+
+/* Asks for so many addresses that several children share the module. */
+static struct silt_symbols *ask_many(const char *name, int *ret_module)
+{
+	struct silt_symbols_options options = {.timeout_seconds = 2, .max_memory = 64 << 20, .jobs = 3};
+	struct silt_symbols *sy = silt_symbols_create(&options);
+
+	*ret_module = add(sy, name);
+	for (uint64_t i = 0; i < MANY; i++)
+		assert_int_equal(silt_symbols_request(sy, *ret_module, landmark_offset() + i * APART, true, NULL), SILT_OK);
+	alarm(120);
+	assert_int_equal(silt_symbols_resolve(sy, NULL), SILT_OK);
+	alarm(0);
+	return sy;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static void costs_what_one_of_several_had_taken(void **state)
+{
+	static const struct { const char *name, *warning; bool loses; } cases[] = {
+		{"second-segv", "crashed", true}, {"second-half", "crashed", true}, {"second-sleep", "more than 2 seconds", true},
+		{"second-exit", "failed", true}, {"second-noise", "no sense", true}, {"second-works", NULL, false}};
+	int good, bad;
+	struct silt_symbols *expected = ask_many("good", &good), *sy;
+
+	(void)state;
+	assert_int_equal(silt_symbols_warning_count(expected), 0);
+	for (size_t k = 0; k < SILT_ARRAY_LEN(cases); k++) {
+		size_t lines = 0, lost = 0, count, want_count;
+
+		*second_has_turn = 0;
+		sy = ask_many(cases[k].name, &bad);
+		for (uint64_t i = 0; i < MANY; i++) {
+			uint64_t at = landmark_offset() + i * APART;
+			const struct silt_symbol_frame *want = silt_symbols_lookup(expected, good, at, true, &want_count);
+			const struct silt_symbol_frame *got = silt_symbols_lookup(sy, bad, at, true, &count);
+
+			/* Inlined calls go with the lines; the function itself is in the symbol table, too. */
+			if (!want_count || !want[want_count - 1].function)
+				continue;
+			if (!count || !same_text(want[want_count - 1].function, got[count - 1].function))
+				fail_msg("%s: address %llu is %s, not %s", cases[k].name, (unsigned long long)i,
+					 count ? got[count - 1].function : "unknown", want[want_count - 1].function);
+			if (!want[0].line)
+				continue;
+			lines += got[0].line == want[0].line && same_text(got[0].file, want[0].file);
+			lost += !got[0].line;
+			assert_true(got[0].line == want[0].line || !got[0].line);
+		}
+		assert_true(lines);
+		assert_int_equal(lost > 0, cases[k].loses);
+		assert_int_equal(silt_symbols_warning_count(sy), cases[k].warning != NULL);
+		if (cases[k].warning)
+			assert_non_null(strstr(silt_symbols_warning(sy, 0), cases[k].warning));
+		silt_symbols_destroy(sy);
+		assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	}
+	silt_symbols_destroy(expected);
+}
+
 static int make_directory(void **state)
 {
 	struct rlimit none = {0, 0};
 
 	(void)state;
 	setrlimit(RLIMIT_CORE, &none);
+	second_has_turn = mmap(NULL, sizeof(*second_has_turn), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (second_has_turn == MAP_FAILED)
+		return 1;
 	strcpy(dir, "/tmp/silt-pool-XXXXXX");
 	return !mkdtemp(dir);
 }
@@ -301,6 +394,7 @@ int main(void)
 		cmocka_unit_test(costs_the_module_its_names_when_it_happens_again),
 		cmocka_unit_test(believes_nothing_of_a_child_that_crashed),
 		cmocka_unit_test(a_complete_answer_ends_the_wait),
+		cmocka_unit_test(costs_what_one_of_several_had_taken),
 	};
 
 	return landmark(1) < 0 || cmocka_run_group_tests(tests, make_directory, remove_directory);

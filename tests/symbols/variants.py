@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import oracle
+
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "fixtures" / "truth.c"
 failures = []
@@ -177,6 +179,53 @@ def package_dwz(silt, tmp, label, program, places, copy):
     expect(f"{label} dwz file missing", "common.debug" in stderr, stderr)
 
 
+def ask_many(silt, program, addresses):
+    """(lines of the answer, what stands on stderr) for addresses on standard input."""
+    r = subprocess.run([silt, "symbols", "--json", "--no-cache", str(program)], input="".join(f"{a:#x}\n" for a in addresses),
+                       capture_output=True, text=True, check=False)
+    expect(f"{program} is read", r.returncode == 0 and "parser" not in r.stderr, r.stderr)
+    return r.stdout.splitlines(), r.stderr
+
+
+def damage_section(path, name):
+    """Overwrites the middle of a section."""
+    for line in sh("readelf", "-SW", path).stdout.splitlines():
+        words = line.replace("[", " ").replace("]", " ").split()
+        if len(words) > 5 and words[1] == name:
+            offset, size = int(words[4], 16), int(words[5], 16)
+            with open(path, "r+b") as f:
+                f.seek(offset + size // 2)
+                f.write(b"\xff" * min(64, size // 2))
+            return
+    raise AssertionError(f"{path} has no {name}")
+
+
+def check_many(silt, tmp):
+    """Many addresses are shared out among processes, which share what is compressed, too: each has the answer it has alone.
+    The program is silt itself, which has many units."""
+    program, built = tmp / "many", tmp / "many-built"
+    sh("objcopy", "--decompress-debug-sections", silt, built)
+    addresses = oracle.pick(built, 3000, 1)
+    forms = {"plain": [], "zlib": ["--compress-debug-sections=zlib"], "zlib-gnu": ["--compress-debug-sections=zlib-gnu"],
+             "zstd": ["--compress-debug-sections=zstd"], "without index": ["-R", ".debug_aranges"]}
+    shutil.copy(built, program)
+    alone = [line for at in range(0, len(addresses), 400) for line in ask_many(silt, program, addresses[at:at + 400])[0]]
+    expect("many addresses have lines", sum('"line":null' not in line for line in alone) > len(alone) / 2 > 1024, len(alone))
+    for name, options in forms.items():
+        if subprocess.run(["objcopy", *options, str(built), str(program)], capture_output=True, check=False).returncode:
+            print(f"not tested: objcopy does not know {name}")
+            continue
+        expect(f"many addresses, {name}", ask_many(silt, program, addresses)[0] == alone)
+    sh("objcopy", "--compress-debug-sections=zlib", built, program)
+    damage_section(program, ".debug_line")
+    lines, stderr = ask_many(silt, program, addresses)
+    expect("a damaged section is told of once", stderr.count("cannot be decompressed") == 1, stderr)
+    functions = [[[f["function"] for f in json.loads(line)["frames"][-1:]] for line in answers] for answers in (alone, lines)]
+    lost = sum(a != b and a != [None] for a, b in zip(*functions))
+    expect("a damaged section costs no names", lost == 0, lost)
+    expect("a damaged section costs lines", sum('"line":null' in line for line in lines) > len(lines) / 2)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--silt", required=True)
@@ -202,6 +251,7 @@ def main():
                     check(silt, label, places, program)
                     if n == 1 and version >= 4:
                         package(silt, tmp, f"{cc}{version}", program, places)
+        check_many(silt, tmp)
     print(f"{checks} checks, {len(failures)} failed")
     return 1 if failures or not checks else 0
 
