@@ -92,7 +92,7 @@ static void follow(struct gather *a, silt_addr first, unsigned bias, uint64_t si
 	if (!first || a->h->no_memory)
 		return;
 	if (a->links)
-		a->broken += !silt_glibc_links_follow(a->links, first, bias, size, why);
+		a->h->no_memory |= !silt_glibc_links_add(a->links, first, bias, size, why);
 	else
 		a->broken += !follow_links(a, first, bias, size, why);
 }
@@ -335,28 +335,69 @@ static void gather_all(struct gather *a)
 		take_fastbins(a, &a->g->arenas.items[i]);
 }
 
-/* Where lists are long, they are followed once more in a table of all links. */
+static void note_broken(struct silt_heap *h, unsigned broken)
+{
+	if (broken)
+		silt_heap_problem_add(h, "%u lists of free blocks are damaged: free blocks behind the damage count as live", broken);
+}
+
+/* Forgets what was found on the lists; the threads' caches themselves are known. */
+static void keep_own(struct silt_heap *h, size_t before)
+{
+	size_t kept = before;
+
+	for (size_t i = before; i < h->free.count; i++)
+		if ((h->free.items[i] & SILT_HEAP_FREE_MASK) == SILT_HEAP_FREE_OWN)
+			h->free.items[kept++] = h->free.items[i];
+	h->free.count = kept;
+}
+
+/* Where lists are long, they are followed in a table of all links: the walk fills it, or, where anything may look like a link, a walk
+ * of its own before. */
+static void plan_links(struct gather *a)
+{
+	struct silt_heap *h = a->h;
+	struct silt_glibc_links *l = silt_glibc_links_create(h, a->g);
+
+	if (l && a->g->protect && !h->links) {
+		h->links = l;
+		h->links_of = a->g;
+		return;
+	}
+	if (!l || !silt_glibc_links_gather(l)) {
+		h->no_memory = true;
+	} else {
+		a->links = l;
+		gather_all(a);
+		note_broken(h, silt_glibc_links_run(l));
+		h->no_memory |= !silt_glibc_links_list(l, h);
+	}
+	silt_glibc_links_destroy(l);
+}
+
 void silt_glibc_plan_free(struct silt_heap *h, struct silt_glibc *g)
 {
-	struct gather a = { .h = h, .g = g, .steps = STEPS_MAX };
+	struct gather a = { .h = h, .g = g, .steps = h->target.links_max ? h->target.links_max : STEPS_MAX };
 	size_t before = h->free.count, problems = h->problems.count;
 
 	if (!g->arenas.count)
 		return;
 	find_protection(h, g);
 	gather_all(&a);
-	if (!a.steps && !h->no_memory) {
-		h->free.count = before;
+	if (a.steps) {
+		note_broken(h, a.broken);
+	} else if (!h->no_memory) {
+		keep_own(h, before);
 		silt_heap_problems_drop(h, problems);
-		a.broken = 0;
-		a.links = silt_glibc_links_create(h, g);
-		if (a.links)
-			gather_all(&a);
-		if (!a.links || !silt_glibc_links_list(a.links, h))
-			h->no_memory = true;
-		silt_glibc_links_destroy(a.links);
+		plan_links(&a);
 	}
-	if (a.broken)
-		silt_heap_problem_add(h, "%u lists of free blocks are damaged: free blocks behind the damage count as live",
-				      a.broken);
+}
+
+int silt_glibc_finish(struct silt_heap *h, struct silt_heap_emitter *out)
+{
+	struct gather a = { .h = h, .g = h->links_of, .links = h->links };
+
+	gather_all(&a);
+	note_broken(h, silt_glibc_links_run(h->links));
+	return h->no_memory ? SILT_E_NOMEM : silt_glibc_links_settle(h->links, h, out);
 }

@@ -6,10 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "capture/heap/glibc.h"
+#include "capture/heap/glibc_links.h"
 #include "capture/heap/heap_internal.h"
 
 #define PROBLEMS_MAX 64u
+#define AHEAD_FROM (2ull << 20)   /* bytes of heap: for less a second thread is not worth its start */
 #define RESYNC_TRIES (4ull << 20) /* chains tried in one walk, whatever the memory holds */
 
 /* ---- what the walkers share ---- */
@@ -244,6 +245,18 @@ static void make_plan(struct silt_heap *h)
 		h->block_bound += (h->extents.items[i].end - h->extents.items[i].start) / SILT_GLIBC_CHUNK_MIN;
 }
 
+/* The reader ahead is there for the whole of a walk. */
+static struct silt_heap_ahead *reader_ahead(struct silt_heap *h)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < h->extents.count; i++)
+		bytes += h->extents.items[i].end - h->extents.items[i].start;
+	if (!h->ahead && h->mem.reader.any_thread && bytes >= AHEAD_FROM)
+		h->ahead = silt_heap_ahead_create(&h->mem.reader);
+	return h->ahead;
+}
+
 int silt_heap_flush(struct silt_heap_emitter *e)
 {
 	size_t count = e->count;
@@ -259,10 +272,12 @@ int silt_heap_survey(struct silt_heap *h, silt_heap_sink sink, void *data)
 	struct silt_heap_window w = { 0 };
 	size_t problems = h->problems.count;
 	uint64_t budget = h->resync_budget;
+	struct silt_glibc_links *links = h->links;
 	int rc = 0;
 
+	h->links = NULL;
 	out.batch = malloc(SILT_HEAP_BATCH * sizeof(*out.batch));
-	if (!out.batch || !kept || !silt_heap_window_init(&w, &h->mem)) {
+	if (!out.batch || !kept || !silt_heap_window_init(&w, &h->mem, reader_ahead(h))) {
 		rc = SILT_E_NOMEM;
 	} else {
 		memcpy(kept, h->infos.items, h->infos.count * sizeof(*kept));
@@ -274,6 +289,7 @@ int silt_heap_survey(struct silt_heap *h, silt_heap_sink sink, void *data)
 		silt_heap_problems_drop(h, problems);
 		h->resync_budget = budget;
 	}
+	h->links = links;
 	silt_heap_window_deinit(&w);
 	free(out.batch);
 	free(kept);
@@ -331,15 +347,23 @@ int silt_heap_walk(struct silt_heap *h, const struct silt_maps *maps, const stru
 	h->thread_count = threads ? thread_count : 0;
 	h->resync_budget = RESYNC_TRIES;
 	out.batch = malloc(SILT_HEAP_BATCH * sizeof(*out.batch));
-	if (!out.batch || !silt_heap_window_init(&w, &h->mem))
+	if (!out.batch)
 		h->no_memory = true;
 	if (!h->no_memory)
 		make_plan(h);
+	if (!silt_heap_window_init(&w, &h->mem, reader_ahead(h)))
+		h->no_memory = true;
 	out.free = h->free.items;
 	out.free_end = h->free.count ? h->free.items + h->free.count : h->free.items;
 	if (!h->no_memory)
 		rc = emit_all(h, &w, &out);
+	if (!rc && !h->no_memory && h->links)
+		rc = silt_glibc_finish(h, &out);
+	silt_glibc_links_destroy(h->links);
+	h->links = NULL;
 	silt_heap_window_deinit(&w);
+	silt_heap_ahead_destroy(h->ahead);
+	h->ahead = NULL;
 	free(out.batch);
 	if (h->no_memory) {
 		h->no_memory = false;

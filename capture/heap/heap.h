@@ -5,7 +5,7 @@
  *   silt_heap_open     where the allocators' roots are; the process may run
  *   (stop every thread)
  *   silt_heap_busy     some thread stands inside the allocator: let it run a little and stop again, a few times
- *   silt_heap_walk     hands out the blocks, in address order
+ *   silt_heap_walk     hands out the blocks
  *   (let the threads go)
  *   silt_heap_info …   what was walked, and what could not be
  *
@@ -33,6 +33,7 @@ struct silt_heap_reader {
 	 *  read begins; 0: none). */
 	size_t (*read)(void *data, silt_addr addr, void *buffer, size_t size);
 	void *data;
+	bool any_thread; /* read may be called by two threads at once */
 };
 
 /** Reads the memory of a process: process_vm_readv, and where that is refused /proc/PID/mem. */
@@ -57,6 +58,7 @@ struct silt_heap_target {
 	const struct silt_maps *maps;
 	const struct silt_target_modules *modules;
 	pid_t pid; /* a running process: its page map saves reading pages that were never touched; 0: none */
+	uint64_t links_max; /* of free lists, read one by one: beyond, a table of all is made; 0: the usual number */
 };
 
 struct silt_heap_block {
@@ -67,7 +69,8 @@ struct silt_heap_block {
 	uint32_t flags;      /* 0 */
 };
 
-/** Gets the blocks in portions, addresses ascending over all calls. Another result than 0 ends the walk with it. */
+/** Gets the blocks in portions, with ascending addresses; but behind the last one may come a second run, of blocks that could
+ *  not be told from free ones before. Another result than 0 ends the walk with it. */
 typedef int (*silt_heap_sink)(void *data, const struct silt_heap_block *blocks, size_t count);
 
 enum silt_heap_kind {
