@@ -196,6 +196,19 @@ static int compare_singles(const void *a, const void *b)
 	return x->addr < y->addr ? -1 : x->addr > y->addr;
 }
 
+/* Damage may have two structures claim one block. */
+static void sort_singles(struct silt_heap *h)
+{
+	size_t kept = 0;
+
+	if (h->singles.count)
+		qsort(h->singles.items, h->singles.count, sizeof(*h->singles.items), compare_singles);
+	for (size_t i = 0; i < h->singles.count; i++)
+		if (!kept || h->singles.items[i].addr != h->singles.items[kept - 1].addr)
+			h->singles.items[kept++] = h->singles.items[i];
+	h->singles.count = kept;
+}
+
 static int compare_words(const void *a, const void *b)
 {
 	const uint64_t *x = a, *y = b;
@@ -234,8 +247,7 @@ static void make_plan(struct silt_heap *h)
 		silt_glibc_plan_mapped(h, h->glibcs.items[i]);
 	for (size_t i = 0; i < h->musls.count; i++)
 		silt_musl_plan(h, h->musls.items[i]);
-	if (h->singles.count)
-		qsort(h->singles.items, h->singles.count, sizeof(*h->singles.items), compare_singles);
+	sort_singles(h);
 	for (size_t i = 0; i < h->glibcs.count; i++)
 		silt_glibc_plan_free(h, h->glibcs.items[i]);
 	if (!sort_free(h))
