@@ -18,8 +18,8 @@
 #include "capture/target/process.h"
 #include "capture/untracked.h"
 
-/* The second slot's part of the file: an attached process has the first, and its children none. */
-#define BLOCKS_AT (SILT_DB_SLOT_OFFSET + SILT_DB_SLOT_SIZE)
+/* The last slot's part of the file: an attached process has the first, and children that it forks meanwhile the next ones. */
+#define BLOCKS_AT (SILT_DB_SLOT_OFFSET + (SILT_DB_SLOTS - 1) * SILT_DB_SLOT_SIZE)
 #define USUAL_SIZE 96u	      /* bytes of memory per block: only a guess at how many there will be */
 #define READY_MAX (64ull << 20) /* bytes of memory made ready before the stop */
 #define ROOM_MIN (1ull << 16) /* blocks */

@@ -12,7 +12,7 @@
 #define SILT_AGENT_IMAGE_NAME "silt-agent" /* of the memfd the object is mapped from */
 #define SILT_AGENT_ATTACH_SYMBOL "silt_agent_attach"
 #define SILT_AGENT_ATTACH_MAGIC 0x6863615474416953ull
-#define SILT_AGENT_ATTACH_VERSION 1u
+#define SILT_AGENT_ATTACH_VERSION 2u
 
 enum silt_hook_class {
 	SILT_HOOK_ALLOC,    /* malloc's family: hooked where it is bound */
@@ -95,6 +95,7 @@ struct silt_agent_attach {
 	int32_t result; /* of the operation: 0 or what failed, SILT_AGENT_E_* */
 	uint32_t slot;
 	uint64_t entered; /* blocks */
+	uint64_t zeros, zeros_size; /* in a forked child: what stands where its parent's database was */
 
 	struct silt_agent_module *modules; /* room for SILT_AGENT_MODULES */
 };

@@ -293,6 +293,7 @@ static int reserve_all(struct silt_attach *a, const struct layout *l, int64_t fd
 	h->size = l->size;
 	h->image = h->base + l->image_at;
 	h->image_size = a->image.size;
+	h->attach = h->image + a->image.attach_at;
 	h->text = h->image + a->image.text_at;
 	h->text_size = a->image.text_size;
 	h->islands[0] = (struct silt_head_island){ h->base + l->island_at[0], page_up(a->island_size[0]) };
