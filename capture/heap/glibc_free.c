@@ -23,6 +23,8 @@ static const struct silt_glibc_tcache_layout layouts[] = {
 			      * alignment leaves; below the distance of the sizes below */
 #define STEPS_MAX 50000u     /* links read one by one: a read of a page takes one to two microseconds */
 #define PROBE_THREADS 64u    /* looked at to find the offset */
+#define PROBE_ENOUGH 8u      /* when there is a candidate as good as they get, so many are enough */
+#define SCORE_GOOD 4u        /* with the address of an arena beside it */
 
 /* ---- links ---- */
 
@@ -209,8 +211,18 @@ static void look_through_tls(struct silt_heap *h, const struct silt_glibc *g, si
 		uint64_t word = silt_heap_u64(bytes + at);
 
 		if (word && word % 16 == 0 && silt_glibc_owns(h, g, word) && read_tcache(h, g, word, &t))
-			vote(votes, reach - at, has_arena_beside(g, bytes, size, at) ? 4 : 1);
+			vote(votes, reach - at, has_arena_beside(g, bytes, size, at) ? SCORE_GOOD : 1);
 	}
+}
+
+static const struct tls_vote *most_voted(const struct tls_votes *votes)
+{
+	const struct tls_vote *best = NULL;
+
+	for (unsigned i = 0; i < votes->count; i++)
+		if (!best || votes->list[i].score > best->score)
+			best = &votes->list[i];
+	return best;
 }
 
 static uint64_t find_tls_offset(struct silt_heap *h, const struct silt_glibc *g)
@@ -219,15 +231,18 @@ static uint64_t find_tls_offset(struct silt_heap *h, const struct silt_glibc *g)
 	struct tls_votes votes = { .count = 0 };
 	const struct tls_vote *best = NULL;
 	/* Spread over all threads: those started first may have little in common with the rest. */
-	uint32_t step = h->thread_count / PROBE_THREADS + 1;
+	uint32_t step = h->thread_count / PROBE_THREADS + 1, looked = 0;
 
-	for (uint32_t i = 0; bytes && i < h->thread_count; i += step)
-		if (h->threads[i].pointer)
-			look_through_tls(h, g, h->threads[i].pointer, bytes, &votes);
+	for (uint32_t i = 0; bytes && i < h->thread_count; i += step) {
+		if (looked >= PROBE_ENOUGH && best && best->score >= SCORE_GOOD)
+			break;
+		if (!h->threads[i].pointer)
+			continue;
+		look_through_tls(h, g, h->threads[i].pointer, bytes, &votes);
+		best = most_voted(&votes);
+		looked++;
+	}
 	free(bytes);
-	for (unsigned i = 0; i < votes.count; i++)
-		if (!best || votes.list[i].score > best->score)
-			best = &votes.list[i];
 	return best ? best->offset : 0;
 }
 

@@ -119,6 +119,27 @@ bool silt_heap_in_allocator(const struct silt_heap *h, silt_addr pc);
 int silt_heap_walk(struct silt_heap *h, const struct silt_maps *maps, const struct silt_heap_thread *threads,
 		   uint32_t thread_count, silt_heap_sink sink, void *data, struct silt_error *err);
 
+/** What a walk would do, for whoever can do it faster. Borrowed until the next walk or plan. */
+struct silt_heap_plan {
+	/** Stretches of glibc's chunks, ascending. */
+	const struct silt_heap_stretch {
+		silt_addr start, end; /* of private memory that can be read */
+		silt_addr top;	      /* the arena's top chunk, 0: not here */
+		bool main;	      /* of the main arena */
+	} *stretches;
+	size_t stretch_count;
+	/** Blocks in them that are free although the chunk behind calls them in use, ascending; the low four bits say why. */
+	const uint64_t *free;
+	size_t free_count;
+	/** All other blocks. */
+	const struct silt_heap_block *blocks;
+	size_t block_count;
+};
+
+/** As silt_heap_walk, without walking. UNSUPPORTED: only a walk will do. */
+int silt_heap_plan(struct silt_heap *h, const struct silt_maps *maps, const struct silt_heap_thread *threads, uint32_t thread_count,
+		   struct silt_heap_plan *ret, struct silt_error *err);
+
 /** Heaps, of all allocators. */
 uint32_t silt_heap_count(const struct silt_heap *h);
 const struct silt_heap_info *silt_heap_info(const struct silt_heap *h, uint32_t i);

@@ -135,6 +135,8 @@ struct silt_heap {
 	SILT_VEC(uint64_t) free;                   /* sorted */
 	struct silt_glibc_links *links; /* free lists too long to be known before the walk; NULL: none */
 	struct silt_glibc *links_of;
+	SILT_VEC(struct silt_heap_stretch) stretches; /* for silt_heap_plan */
+	SILT_VEC(struct silt_heap_block) others;
 	uint64_t block_bound;
 	uint64_t resync_budget; /* chains that may still be tried where headers are damaged */
 	bool no_memory;
