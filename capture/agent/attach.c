@@ -62,6 +62,7 @@ _Static_assert(__builtin_offsetof(struct silt_agent_attach, leave) == 40, "attac
 
 #define ENTRY_USUAL 12u /* bytes of the live table for a block, with what its chunks leave empty */
 #define BLOCK_USUAL 96u /* bytes of heap for a block: a guess */
+#define AHEAD 2048u /* bytes: what a prefetch takes, in chunks of the usual size */
 #define EXPECT_MAX (4ull << 20) /* bytes readied on a guess */
 
 struct entering {
@@ -116,6 +117,9 @@ static bool walk_stretch(struct entering *e, const struct silt_agent_stretch *s)
 		/* 8 is no flag; 2: mapped by itself; 4: of another arena than the main one. */
 		if (word & 10 || (s->main && word & 4) || next < 32 || next > left)
 			return false;
+		/* The chain is one of misses of the cache otherwise: where the next chunk is stands in this one. */
+		for (uint64_t at = 0; at < next && at < AHEAD / 4; at += 64)
+			__builtin_prefetch((const void *)(p + AHEAD + at));
 		enter_chunk(e, chunk, size, word);
 		chunk = p;
 		size = next;
