@@ -14,6 +14,7 @@
 #include "capture/before.h"
 #include "capture/find_db.h"
 #include "capture/program.h"
+#include "capture/target/process.h"
 
 /* What is there already: 0 when the way is free. */
 static int clear_way(pid_t pid, struct silt_error *err)
@@ -68,15 +69,20 @@ int silt_attach_process(pid_t pid, const struct silt_db_options *options, struct
 {
 	struct silt_attach *a = NULL;
 	struct silt_before before;
+	struct silt_db_options own = *options;
+	struct silt_target_status status;
 	int rc;
 
 	memset(report, 0, sizeof(*report));
+	/* Its children number themselves in its pid namespace: nobody here would know who they are. */
+	if (!silt_target_status(pid, &status, NULL) && status.ns_pid != (uint32_t)pid)
+		own.flags |= SILT_DB_NO_FOLLOW;
 	rc = clear_way(pid, err);
 	if (!rc)
 		rc = silt_attach_open(pid, &a, err);
 	if (!rc) {
 		silt_before_open(&before, pid);
-		rc = attach(a, &before, options, ret, report, err);
+		rc = attach(a, &before, &own, ret, report, err);
 		silt_before_close(&before);
 	}
 	silt_attach_close(a);
@@ -85,7 +91,8 @@ int silt_attach_process(pid_t pid, const struct silt_db_options *options, struct
 	return rc;
 }
 
-#define HOLDER_MS 3000 /* it may be writing a dump */
+#define HOLDER_MS 5000 /* it may be writing a dump */
+#define LOOK_MS 1
 
 /* The process that holds the database has it open under the number that the run page says. */
 static int open_holder(const struct silt_db_run *page)
@@ -99,17 +106,22 @@ static int open_holder(const struct silt_db_run *page)
 	return (int)syscall(SYS_pidfd_open, page->launcher_pid, 0);
 }
 
-/* Tells the holder that this is over, and waits for it to go. */
-static void tell_holder(struct silt_db_run *page)
+/* Tells the holder that this is over, and waits until it is done with the slot: its dump is written then. */
+static void tell_holder(struct silt_db_run *page, uint32_t slot)
 {
 	int holder = open_holder(page);
 	struct pollfd p = { .fd = holder, .events = POLLIN };
 
-	__atomic_store_n(&page->slots[0].state, SILT_SLOT_DONE, __ATOMIC_RELEASE);
-	if (holder < 0 || page->launcher_pid == (uint32_t)getpid())
+	__atomic_store_n(&page->slots[slot].state, SILT_SLOT_DONE, __ATOMIC_RELEASE);
+	if (holder < 0 || page->launcher_pid == (uint32_t)getpid()) {
+		if (holder >= 0)
+			close(holder);
 		return;
+	}
 	syscall(SYS_pidfd_send_signal, holder, SIGHUP, NULL, 0); /* look now */
-	poll(&p, 1, HOLDER_MS);
+	for (int ms = 0; ms < HOLDER_MS && __atomic_load_n(&page->slots[slot].state, __ATOMIC_ACQUIRE) == SILT_SLOT_DONE; ms += LOOK_MS)
+		if (poll(&p, 1, LOOK_MS))
+			break;
 	close(holder);
 }
 
@@ -125,7 +137,7 @@ int silt_detach_process(pid_t pid, uint64_t *ret_stop_ns, struct silt_error *err
 		return rc;
 	if (state == SILT_ATTACH_NONE && tracked)
 		return silt_error_set(err, SILT_E_INVAL, "process %d was started by `silt run`: it can only be tracked to its end", pid);
-	/* A forked child's database is its parent's: not to be touched. */
+	/* A forked child that has not allocated yet has none of its own. */
 	if (tracked && !silt_target_db_open(pid, &db, &fd, NULL))
 		page = mmap(NULL, SILT_DB_RUN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (fd >= 0)
@@ -134,7 +146,7 @@ int silt_detach_process(pid_t pid, uint64_t *ret_stop_ns, struct silt_error *err
 	if (page == MAP_FAILED)
 		return rc;
 	if (!rc && page->magic == SILT_DB_RUN_MAGIC)
-		tell_holder(page);
+		tell_holder(page, db.slot);
 	munmap(page, SILT_DB_RUN_SIZE);
 	return rc;
 }

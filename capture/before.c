@@ -15,14 +15,11 @@
 
 #include "capture/agent/attach.h"
 #include "capture/agent/trace_db.h"
-#include "capture/target/process.h"
 #include "capture/untracked.h"
 
-/* The second slot's part of the file: an attached process has the first, and its children none. */
-#define BLOCKS_AT (SILT_DB_SLOT_OFFSET + SILT_DB_SLOT_SIZE)
-#define USUAL_SIZE 96u	      /* bytes of memory per block: only a guess at how many there will be */
-#define READY_MAX (64ull << 20) /* bytes of memory made ready before the stop */
-#define ROOM_MIN (1ull << 16) /* blocks */
+/* The last slot's part of the file: an attached process has the first, and children that it forks meanwhile the next ones. */
+#define BLOCKS_AT (SILT_DB_SLOT_OFFSET + (SILT_DB_SLOTS - 1) * SILT_DB_SLOT_SIZE)
+#define ROOM_MIN (1ull << 16) /* blocks: what the agent needs for a walk of its own is small */
 #define ROOM_MAX (SILT_DB_SLOT_SIZE / sizeof(struct silt_agent_block))
 
 static void find_heap(struct silt_before *b)
@@ -90,15 +87,9 @@ static bool make_room(struct silt_before *b, uint64_t need)
 
 void silt_before_ready(struct silt_before *b, int db_fd)
 {
-	struct silt_target_status st;
-	uint64_t bytes;
-
 	b->db_fd = db_fd;
-	if (!b->heap || !silt_heap_walkable(b->heap) || silt_target_status(b->pid, &st, NULL) ||
-	    !make_room(b, st.rss_kb * 1024 / USUAL_SIZE))
-		return;
-	bytes = b->room * sizeof(*b->blocks);
-	madvise(b->blocks, bytes < READY_MAX ? bytes : READY_MAX, MADV_POPULATE_WRITE);
+	if (b->heap && silt_heap_walkable(b->heap) && make_room(b, ROOM_MIN))
+		madvise(b->blocks, b->room * sizeof(*b->blocks), MADV_POPULATE_WRITE);
 }
 
 static bool busy(void *data, const struct silt_stop *stop)
@@ -123,14 +114,50 @@ static int take_blocks(void *data, const struct silt_heap_block *blocks, size_t 
 	return 0;
 }
 
-static int walk(void *data, const struct silt_stop *stop, uint64_t *ret_offset, uint64_t *ret_count, struct silt_error *err)
+/* Behind each other, as struct silt_agent_attach says. */
+static int put_plan(struct silt_before *b, const struct silt_heap_plan *plan, struct silt_attach_blocks *ret)
+{
+	struct silt_agent_stretch *stretches;
+	uint64_t *words;
+	uint64_t bytes = plan->stretch_count * sizeof(*stretches) + plan->free_count * sizeof(*words);
+
+	if (!make_room(b, plan->block_count + bytes / sizeof(*b->blocks) + 1))
+		return SILT_E_NOMEM;
+	for (size_t i = 0; i < plan->block_count; i++)
+		b->blocks[i] = (struct silt_agent_block){ plan->blocks[i].addr, plan->blocks[i].size };
+	stretches = (struct silt_agent_stretch *)(void *)(b->blocks + plan->block_count);
+	for (size_t i = 0; i < plan->stretch_count; i++)
+		stretches[i] = (struct silt_agent_stretch){ plan->stretches[i].start, plan->stretches[i].end, plan->stretches[i].top,
+							    plan->stretches[i].main };
+	words = (uint64_t *)(void *)(stretches + plan->stretch_count);
+	if (plan->free_count)
+		memcpy(words, plan->free, plan->free_count * sizeof(*words));
+	*ret = (struct silt_attach_blocks){ BLOCKS_AT, plan->block_count, plan->stretch_count, plan->free_count };
+	return 0;
+}
+
+static int find_blocks(struct silt_before *b, const struct silt_heap_thread *threads, uint32_t count, bool all,
+		       struct silt_attach_blocks *ret, struct silt_error *err)
+{
+	struct silt_heap_plan plan;
+	int rc = all ? SILT_E_UNSUPPORTED : silt_heap_plan(b->heap, &b->at_stop, threads, count, &plan, err);
+
+	if (!rc)
+		return put_plan(b, &plan, ret);
+	if (rc != SILT_E_UNSUPPORTED)
+		return rc;
+	b->count = 0;
+	rc = silt_heap_walk(b->heap, &b->at_stop, threads, count, take_blocks, b, err);
+	*ret = (struct silt_attach_blocks){ BLOCKS_AT, b->count, 0, 0 };
+	return rc;
+}
+
+static int walk(void *data, const struct silt_stop *stop, bool all, struct silt_attach_blocks *ret, struct silt_error *err)
 {
 	struct silt_before *b = data;
 	struct silt_heap_thread *threads;
 	int rc;
 
-	*ret_offset = BLOCKS_AT;
-	*ret_count = 0;
 	if (b->heap && !silt_heap_walkable(b->heap)) { /* a young process had no heap yet when it was looked for */
 		forget_heap(b);
 		find_heap(b);
@@ -138,11 +165,11 @@ static int walk(void *data, const struct silt_stop *stop, uint64_t *ret_offset, 
 	if (!b->heap || !silt_heap_walkable(b->heap))
 		return SILT_E_UNSUPPORTED;
 	threads = silt_untracked_threads(stop);
+	silt_maps_deinit(&b->at_stop);
 	rc = silt_maps_read(b->pid, &b->at_stop, err);
 	if (!rc)
-		rc = silt_heap_walk(b->heap, &b->at_stop, threads, threads ? stop->count : 0, take_blocks, b, err);
+		rc = find_blocks(b, threads, threads ? stop->count : 0, all, ret, err);
 	free(threads);
-	*ret_count = b->count;
 	return rc;
 }
 

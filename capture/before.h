@@ -19,7 +19,7 @@ struct silt_before {
 
 /** Finds the allocators; the process may run. Failure only means that nothing will be walked. */
 void silt_before_open(struct silt_before *b, pid_t pid);
-/** Names the database (borrowed), and makes memory ready for as many blocks as there may be, so that the stop is shorter. */
+/** Names the database (borrowed), and makes memory ready, so that the stop is shorter. */
 void silt_before_ready(struct silt_before *b, int db_fd);
 void silt_before_close(struct silt_before *b);
 /** For silt_attach_hook; b must stay. */

@@ -86,6 +86,20 @@ static int64_t realtime_ns(void)
 
 /* ---- blocks ---- */
 
+/* Most programs have no types, or few: what is zero stays untouched, and so costs no memory. */
+static bool make_room_for_types(struct silt_walked *w, uint64_t room)
+{
+	uint32_t *p = calloc(room, sizeof(*p));
+
+	if (!p)
+		return false;
+	if (w->typed)
+		memcpy(p, w->type, w->typed * sizeof(*p));
+	free(w->type);
+	w->type = p;
+	return true;
+}
+
 /* realloc moves large arrays by remapping, and their unused end costs no memory. */
 static bool make_room(struct silt_walked *w, uint64_t need)
 {
@@ -102,27 +116,80 @@ static bool make_room(struct silt_walked *w, uint64_t need)
 	if (!(p = reallocarray(w->size, room, sizeof(*w->size))))
 		return false;
 	w->size = p;
-	if (!(p = reallocarray(w->type, room, sizeof(*w->type))))
+	if (!make_room_for_types(w, room))
 		return false;
-	w->type = p;
 	w->room = room;
 	return true;
+}
+
+/* A walk that failed may have left types behind. */
+static void forget_blocks(struct silt_walked *w)
+{
+	if (w->typed)
+		memset(w->type, 0, w->typed * sizeof(*w->type));
+	w->count = w->typed = 0;
 }
 
 static int take_blocks(void *data, const struct silt_heap_block *blocks, size_t count)
 {
 	struct job *j = data;
 	struct silt_walked *w = j->w;
+	uint32_t type;
 
 	if (!make_room(w, w->count + count))
 		return silt_error_set(&j->err, SILT_E_NOMEM, "out of memory for %llu blocks", (unsigned long long)w->count);
 	for (size_t i = 0; i < count; i++) {
 		w->addr[w->count + i] = blocks[i].addr;
 		w->size[w->count + i] = blocks[i].size;
-		w->type[w->count + i] = blocks[i].size >= 8 ? silt_heap_type_of(j->types, blocks[i].first_word) : 0;
+		type = blocks[i].size >= 8 ? silt_heap_type_of(j->types, blocks[i].first_word) : 0;
+		if (type) {
+			w->type[w->count + i] = type;
+			w->typed = w->count + i + 1;
+		}
 	}
 	w->count += count;
 	return 0;
+}
+
+/* The walk may hand out two ascending runs: makes one of them, from the end. The second is short. */
+static bool merge_runs(struct silt_walked *w)
+{
+	uint64_t first = 1, second, at = w->count, i;
+	struct row {
+		silt_addr addr;
+		uint64_t size;
+		uint32_t type;
+	} *rows;
+
+	while (first < w->count && w->addr[first] > w->addr[first - 1])
+		first++;
+	if (first >= w->count)
+		return true;
+	second = w->count - first;
+	rows = malloc(second * sizeof(*rows));
+	if (!rows)
+		return false;
+	for (i = 0; i < second; i++)
+		rows[i] = (struct row){ w->addr[first + i], w->size[first + i], w->type[first + i] };
+	w->typed = w->typed ? w->count : 0;
+	while (second) {
+		at--;
+		if (first && w->addr[first - 1] > rows[second - 1].addr) {
+			first--;
+			w->addr[at] = w->addr[first];
+			w->size[at] = w->size[first];
+			if (w->typed)
+				w->type[at] = w->type[first];
+		} else {
+			second--;
+			w->addr[at] = rows[second].addr;
+			w->size[at] = rows[second].size;
+			if (w->typed)
+				w->type[at] = rows[second].type;
+		}
+	}
+	free(rows);
+	return true;
 }
 
 /* ---- threads ---- */
@@ -299,9 +366,11 @@ static void *run_job(void *arg)
 		add_note(j, "walked without stopping the process (%.400s): blocks that changed meanwhile may be wrong",
 			 j->err.msg);
 		silt_maps_deinit(j->at_stop);
-		j->w->count = 0;
+		forget_blocks(j->w);
 		j->rc = walk_now(j, NULL, 0);
 	}
+	if (!j->rc && !merge_runs(j->w))
+		j->rc = silt_error_set(&j->err, SILT_E_NOMEM, "out of memory");
 	if (!j->rc)
 		j->rc = take_types(j);
 	if (!j->rc)

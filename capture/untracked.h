@@ -20,6 +20,7 @@ struct silt_walked {
 	uint64_t *size; /* usable bytes */
 	uint32_t *type; /* 0: none, else into types, + 1 */
 	uint64_t count, room;
+	uint64_t typed; /* what stands behind has no type */
 	bool walked; /* there was an allocator to walk */
 	struct silt_walked_type {
 		silt_addr vtable; /* run-time address of its first function */

@@ -33,6 +33,8 @@ static const char usage[] =
 	"      --sample BYTES      sample: on average one allocation in BYTES bytes; figures are estimates\n"
 	"      --threads           keep apart what each thread allocated\n"
 	"      --mmap-min BYTES    track anonymous mappings from this size on (default: 64K)\n"
+	"      --follow            track the children that it forks from now on too (default)\n"
+	"      --no-follow         track the process alone\n"
 	"  -q, --quiet             say nothing when all went well\n"
 	"  -h, --help              print this\n";
 
@@ -51,6 +53,8 @@ enum long_option {
 	OPT_SAMPLE,
 	OPT_THREADS,
 	OPT_MMAP_MIN,
+	OPT_FOLLOW,
+	OPT_NO_FOLLOW,
 };
 
 static const struct option options[] = {
@@ -64,6 +68,8 @@ static const struct option options[] = {
 	{ "sample", required_argument, NULL, OPT_SAMPLE },
 	{ "threads", no_argument, NULL, OPT_THREADS },
 	{ "mmap-min", required_argument, NULL, OPT_MMAP_MIN },
+	{ "follow", no_argument, NULL, OPT_FOLLOW },
+	{ "no-follow", no_argument, NULL, OPT_NO_FOLLOW },
 	{ "quiet", no_argument, NULL, 'q' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
@@ -111,6 +117,12 @@ static bool take_option(struct settings *s, int option, const char *arg)
 		return silt_quantity_size(arg, &s->db.mmap_min);
 	case OPT_THREADS:
 		s->db.flags |= SILT_DB_THREADS;
+		return true;
+	case OPT_FOLLOW:
+		s->db.flags &= ~(uint32_t)SILT_DB_NO_FOLLOW;
+		return true;
+	case OPT_NO_FOLLOW:
+		s->db.flags |= SILT_DB_NO_FOLLOW;
 		return true;
 	}
 	return false;
@@ -238,16 +250,13 @@ int silt_cmd_attach(int argc, char **argv)
 
 	if (rc >= 0)
 		return rc;
-	s.db.flags |= SILT_DB_NO_FOLLOW;
 	rc = s.name ? find_by_name(s.name, &s.hold.pid, &err) : 0;
 	if (!rc && s.hold.output) {
 		output = absolute(s.hold.output);
 		s.hold.output = output;
 	}
-	if (!rc) {
-		s.hold.pidfd = (int)syscall(SYS_pidfd_open, s.hold.pid, 0);
+	if (!rc)
 		rc = silt_attach_process(s.hold.pid, &s.db, &s.hold.run, &report, &err);
-	}
 	if (!rc) {
 		say_result(&s, &report);
 		if (s.hold.duration_ns || s.hold.until_bytes)

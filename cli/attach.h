@@ -11,18 +11,17 @@
 
 struct silt_hold {
 	pid_t pid;
-	int pidfd;
 	struct silt_run *run;
-	const char *output;   /* its last state goes here; NULL: nowhere */
+	const char *output;   /* its last state goes here, its children's beside it; NULL: nowhere */
 	uint64_t duration_ns; /* 0: as long as the process lives */
 	uint64_t until_bytes; /* detach when so many were allocated; 0: never */
 	bool quiet;
 };
 
-/** Waits in the foreground until the time is over, the bytes are allocated, the process ended or we are asked to end; detaches,
- *  writes the output. Returns an exit status. */
+/** Waits in the foreground until the time is over, the bytes are allocated, we are asked to end, or nobody is tracked any more;
+ *  detaches from the process and its children, writes the output. Returns an exit status. Once in a program. */
 int silt_hold_here(struct silt_hold *h);
-/** Leaves a process behind that keeps the database until the tracked process ends or is detached from. */
+/** Leaves a process behind that keeps the database until the tracked process and its children have ended or been detached from. */
 int silt_hold_behind(struct silt_hold *h, struct silt_error *err);
 
 #endif

@@ -17,6 +17,24 @@
 
 enum { WRITER_OK = 0, WRITER_FAILED = 3, WRITER_EMPTY = 10 };
 
+void silt_dump_name(const char *output, pid_t pid, const char *part, char *ret, size_t size)
+{
+	const char *slash = strrchr(output, '/'), *base = slash ? slash + 1 : output;
+	const char *dot = strrchr(base, '.');
+	char infix[160] = "";
+
+	if (dot == base)
+		dot = NULL; /* a name that begins with its only dot has no extension */
+	if (pid)
+		snprintf(infix, sizeof(infix), ".%d", pid);
+	if (part)
+		snprintf(infix + strlen(infix), sizeof(infix) - strlen(infix), ".%s", part);
+	if (dot)
+		snprintf(ret, size, "%.*s%s%s", (int)(dot - output), output, infix, dot);
+	else
+		snprintf(ret, size, "%s%s", output, infix);
+}
+
 static void job_deinit(struct silt_dump_job *j)
 {
 	silt_copy_destroy(j->copy);

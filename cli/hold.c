@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* Who holds the trace database of an attached process: its heartbeat, its end, its last state. */
+/*
+ * Who holds the trace database of an attached process and of the children that it forks since: its heartbeat, their ends, their last
+ * states. One thread, beside one that only waits for the agents' futex.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/futex.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,12 +23,24 @@
 #include "capture/attach_process.h"
 #include "cli/attach.h"
 #include "cli/commands.h"
-#include "formats/dump.h"
+#include "cli/supervise.h"
 
 #define BEAT_MS 1000
 #define LOOK_MS 100 /* how often allocated bytes are looked at */
 
-enum reason { ENDED, TIME, BYTES, ASKED, DETACHED };
+enum reason { GOES_ON, ENDED, TIME, BYTES, ASKED, DETACHED };
+
+struct holder {
+	const struct silt_hold *h;
+	struct silt_db_run *page;
+	struct silt_images images;
+	struct silt_dumps dumps;
+	bool finishing[SILT_DB_SLOTS]; /* its dump is under way */
+	enum reason over;	       /* how the process that was attached to came to be tracked no more */
+	int signals, wake_fd;
+	uint64_t start, beat;
+	bool failed;
+};
 
 static uint64_t now_ns(void)
 {
@@ -31,7 +50,70 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
-static int signals_open(void)
+static void *futex_thread(void *arg)
+{
+	struct holder *k = arg;
+	const uint64_t one = 1;
+
+	for (;;) {
+		uint32_t seen = __atomic_load_n(&k->page->wake, __ATOMIC_ACQUIRE);
+
+		if (write(k->wake_fd, &one, sizeof(one)) != sizeof(one))
+			return NULL;
+		syscall(SYS_futex, &k->page->wake, FUTEX_WAIT, seen, NULL, NULL, 0);
+	}
+}
+
+/* ---- slots ---- */
+
+/* Nothing writes to a slot any more: its last state is kept, where that is wanted. */
+static void slot_over(struct holder *k, uint32_t slot, pid_t pid, const char *ending)
+{
+	struct silt_dump_job job = { .slot = (int)slot, .conn = -1, .named = true, .main = slot == 0 };
+	struct timespec t;
+
+	__atomic_store_n(&k->page->slots[slot].state, SILT_SLOT_DONE, __ATOMIC_RELEASE);
+	silt_images_forget(&k->images, slot);
+	if (!k->h->output) {
+		silt_run_recycle(k->h->run, slot, NULL);
+		return;
+	}
+	clock_gettime(CLOCK_REALTIME, &t);
+	job.ended_ns = t.tv_sec * 1000000000ll + t.tv_nsec;
+	snprintf(job.ending, sizeof(job.ending), "%s", ending);
+	silt_dump_name(k->h->output, slot ? pid : 0, NULL, job.path, sizeof(job.path));
+	k->finishing[slot] = true;
+	silt_dumps_add(&k->dumps, &job);
+}
+
+static void image_ended(void *data, uint32_t slot)
+{
+	struct holder *k = data;
+
+	if (slot == 0 && !k->over)
+		k->over = ENDED;
+	slot_over(k, slot, k->images.slots[slot].pid, "ended");
+}
+
+/* Whoever detaches marks the slot; a child may be detached from before we have ever seen it. */
+static void look_for_detached(struct holder *k)
+{
+	for (uint32_t i = 0; i < SILT_DB_SLOTS; i++) {
+		bool done = __atomic_load_n(&k->page->slots[i].state, __ATOMIC_ACQUIRE) == SILT_SLOT_DONE;
+
+		if (!done)
+			k->finishing[i] = false;
+		if (!done || k->finishing[i])
+			continue;
+		if (i == 0 && !k->over)
+			k->over = DETACHED;
+		slot_over(k, i, (pid_t)k->page->slots[i].pid, "detached");
+	}
+}
+
+/* ---- waiting ---- */
+
+static int open_signals(void)
 {
 	sigset_t set;
 
@@ -39,15 +121,28 @@ static int signals_open(void)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD); /* a dump is written */
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* Milliseconds until something is to be done without an event. */
-static int next_look(const struct silt_hold *h, uint64_t start)
+/* Who detaches sends SIGHUP: look now. A terminal that goes sends it too, but as the kernel. */
+static bool asked_to_end(struct holder *k)
 {
-	int ms = h->until_bytes ? LOOK_MS : BEAT_MS;
-	uint64_t passed = now_ns() - start;
+	struct signalfd_siginfo si;
+	bool asked = false;
+
+	while (read(k->signals, &si, sizeof(si)) == sizeof(si))
+		asked |= si.ssi_signo != SIGCHLD && !(si.ssi_signo == SIGHUP && si.ssi_code == SI_USER);
+	return asked;
+}
+
+/* Milliseconds until something is to be done without an event. */
+static int next_look(const struct holder *k)
+{
+	const struct silt_hold *h = k->h;
+	int ms = h->until_bytes && !k->over ? LOOK_MS : BEAT_MS;
+	uint64_t passed = now_ns() - k->start;
 
 	if (h->duration_ns && passed >= h->duration_ns)
 		return 0;
@@ -56,122 +151,168 @@ static int next_look(const struct silt_hold *h, uint64_t start)
 	return ms;
 }
 
-static enum reason wait_for_end(struct silt_hold *h, int signals)
+static void wait_for_event(struct holder *k)
 {
-	struct silt_db_run *page = silt_run_page(h->run);
-	uint64_t start = now_ns(), beat = start, bytes;
-	struct pollfd fds[2] = { { .fd = h->pidfd, .events = POLLIN }, { .fd = signals, .events = POLLIN } };
+	static struct pollfd fds[SILT_DB_SLOTS + 2];
+	uint64_t drained;
+	nfds_t n = 2;
+
+	fds[0] = (struct pollfd){ .fd = k->signals, .events = POLLIN };
+	fds[1] = (struct pollfd){ .fd = k->wake_fd, .events = POLLIN };
+	for (uint32_t i = 0; i < SILT_DB_SLOTS; i++)
+		if (k->images.slots[i].used && k->images.slots[i].pidfd >= 0)
+			fds[n++] = (struct pollfd){ .fd = k->images.slots[i].pidfd, .events = POLLIN };
+	poll(fds, n, next_look(k));
+	if (fds[1].revents && read(k->wake_fd, &drained, sizeof(drained)) < 0)
+		return; /* nothing to read after all */
+}
+
+static void beat(struct holder *k)
+{
+	if (now_ns() - k->beat < BEAT_MS * 1000000ull)
+		return;
+	__atomic_add_fetch(&k->page->beat, 1, __ATOMIC_RELAXED);
+	k->beat = now_ns();
+}
+
+/* Until nobody is tracked any more, or it is time. */
+static enum reason wait_for_end(struct holder *k)
+{
+	const struct silt_hold *h = k->h;
+	uint64_t bytes;
 
 	for (;;) {
-		poll(fds, 2, next_look(h, start));
-		if (now_ns() - beat >= BEAT_MS * 1000000ull) {
-			__atomic_add_fetch(&page->beat, 1, __ATOMIC_RELAXED);
-			beat = now_ns();
-		}
-		if (fds[0].revents)
-			return ENDED;
-		if (__atomic_load_n(&page->slots[0].state, __ATOMIC_ACQUIRE) == SILT_SLOT_DONE)
-			return DETACHED;
-		if (fds[1].revents)
+		bool asked = asked_to_end(k);
+
+		beat(k);
+		look_for_detached(k);
+		silt_images_scan(&k->images);
+		silt_dumps_poll(&k->dumps);
+		if (k->over && !silt_images_any(&k->images) && !k->dumps.count)
+			return k->over;
+		if (asked)
 			return ASKED;
-		if (h->duration_ns && now_ns() - start >= h->duration_ns)
+		if (h->duration_ns && now_ns() - k->start >= h->duration_ns)
 			return TIME;
-		if (h->until_bytes && !silt_run_allocated(h->run, 0, &bytes) && bytes >= h->until_bytes)
+		if (h->until_bytes && !k->over && !silt_run_allocated(h->run, 0, &bytes) && bytes >= h->until_bytes)
 			return BYTES;
+		wait_for_event(k);
 	}
 }
 
-/* The state to be kept: while the process runs with all that /proc tells of it. */
-static int take_copy(const struct silt_hold *h, enum reason why, struct silt_copy **ret, struct silt_error *err)
+/* ---- the end ---- */
+
+/* The state of a running process, with all that /proc tells of it. */
+static void keep_live(struct holder *k, uint32_t slot)
 {
-	bool over = why == ENDED || why == DETACHED;
+	const struct silt_image *i = &k->images.slots[slot];
+	struct silt_dump_job job = { .slot = -1, .conn = -1, .named = true, .main = slot == 0 };
 	struct silt_stop_report report;
-	int rc = over ? silt_copy_create(silt_run_fd(h->run), 0, ret, err) :
-			silt_copy_live(silt_run_fd(h->run), 0, h->pid, ret, &report, err);
+	struct silt_error err;
 
-	if (!rc && over)
-		silt_copy_set_ending(*ret, why == ENDED ? "ended" : "detached");
-	return rc;
-}
-
-static int write_copy(const struct silt_hold *h, const struct silt_copy *copy, struct silt_error *err)
-{
-	struct silt_snapshot *snap = NULL;
-	int rc = silt_copy_decode(copy, silt_run_page(h->run), true, &snap, err);
-
-	if (!rc)
-		rc = silt_dump_write(h->output, snap, NULL, err);
-	silt_snapshot_destroy(snap);
-	return rc;
-}
-
-static int finish(const struct silt_hold *h, enum reason why)
-{
-	struct silt_copy *copy = NULL;
-	struct silt_error err = { 0 };
-	int rc = 0, detach_rc = 0;
-
-	if (h->output)
-		rc = take_copy(h, why, &copy, &err);
-	if (rc)
-		fprintf(stderr, "silt: %s\n", err.msg);
-	if (why != ENDED && why != DETACHED)
-		detach_rc = silt_detach(h->pid, NULL, &err);
-	if (detach_rc)
-		fprintf(stderr, "silt: %s\n", err.msg);
-	if (copy) {
-		rc = write_copy(h, copy, &err);
-		if (rc)
-			fprintf(stderr, "silt: %s\n", err.msg);
-		else if (!h->quiet)
-			fprintf(stderr, "silt: wrote %s\n", h->output);
+	if (silt_copy_live(silt_run_fd(k->h->run), slot, i->pid, &job.copy, &report, &err)) {
+		fprintf(stderr, "silt: process %d: %s\n", i->pid, err.msg);
+		k->failed = true;
+		return;
 	}
-	silt_copy_destroy(copy);
-	return rc || (detach_rc && detach_rc != SILT_E_NOT_FOUND) ? SILT_EXIT_UNUSABLE : SILT_EXIT_OK;
+	silt_dump_name(k->h->output, slot ? i->pid : 0, NULL, job.path, sizeof(job.path));
+	silt_dumps_add(&k->dumps, &job);
 }
 
-static void enter_page(const struct silt_hold *h)
+static void let_go_of_all(struct holder *k)
 {
-	struct silt_db_run *page = silt_run_page(h->run);
+	struct silt_error err;
 
-	page->launcher_pid = (uint32_t)getpid();
-	page->launcher_fd = silt_run_fd(h->run);
+	for (uint32_t i = 0; i < SILT_DB_SLOTS; i++) {
+		int rc;
+
+		if (!k->images.slots[i].used)
+			continue;
+		if (k->h->output)
+			keep_live(k, i);
+		rc = silt_detach(k->images.slots[i].pid, NULL, &err);
+		if (rc && rc != SILT_E_NOT_FOUND) {
+			fprintf(stderr, "silt: %s\n", err.msg);
+			k->failed = true;
+		}
+	}
 }
+
+static int finish(struct holder *k)
+{
+	silt_dumps_finish(&k->dumps);
+	if (!k->h->quiet && k->dumps.main_written)
+		fprintf(stderr, "silt: wrote %s\n", k->dumps.main_path);
+	if (!k->h->quiet && k->dumps.written)
+		fprintf(stderr, "silt: wrote %u more dump%s of child processes, the last one %s\n", k->dumps.written,
+			k->dumps.written > 1 ? "s" : "", k->dumps.last);
+	return k->failed || k->dumps.failed ? SILT_EXIT_UNUSABLE : SILT_EXIT_OK;
+}
+
+static int begin(struct holder *k, const struct silt_hold *h)
+{
+	pthread_t waiter;
+
+	memset(k, 0, sizeof(*k));
+	k->h = h;
+	k->page = silt_run_page(h->run);
+	k->dumps.run = h->run;
+	k->dumps.quiet = true;
+	k->signals = open_signals();
+	k->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	k->start = k->beat = now_ns();
+	if (k->signals < 0 || k->wake_fd < 0 || silt_images_init(&k->images, h->run, 0))
+		return SILT_E_NOMEM;
+	k->images.first_pid = h->pid;
+	k->images.ended = image_ended;
+	k->images.data = k;
+	k->page->launcher_pid = (uint32_t)getpid();
+	k->page->launcher_fd = silt_run_fd(h->run);
+	/* Without that thread children are seen at the next beat. */
+	if (!pthread_create(&waiter, NULL, futex_thread, k))
+		pthread_detach(waiter);
+	return 0;
+}
+
+static struct holder holder; /* large */
 
 int silt_hold_here(struct silt_hold *h)
 {
-	static const char *const reasons[] = { "it ended", "the time is over", "the bytes are allocated", "asked to end",
+	static const char *const reasons[] = { "", "it ended", "the time is over", "the bytes are allocated", "asked to end",
 					       "somebody detached" };
 	enum reason why;
-	int signals = signals_open();
 
-	enter_page(h);
-	why = wait_for_end(h, signals);
+	if (begin(&holder, h)) {
+		fprintf(stderr, "silt: cannot watch process %d: it stays attached\n", h->pid);
+		return SILT_EXIT_UNUSABLE;
+	}
+	why = wait_for_end(&holder);
 	if (!h->quiet)
 		fprintf(stderr, "silt: process %d is not tracked any more: %s\n", h->pid, reasons[why]);
-	return finish(h, why);
+	if (why != ENDED && why != DETACHED)
+		let_go_of_all(&holder);
+	return finish(&holder);
 }
 
 /* The process left behind: nothing of the terminal, the working directory or the caller's files stays in use. */
 static void run_behind(struct silt_hold *h, int ready)
 {
-	int null, signals = signals_open();
 	enum reason why;
+	int null;
 
 	setsid();
-	enter_page(h);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int fd = 0; fd < 3; fd++)
 		dup2(null, fd);
 	for (int fd = 3; fd < 1024; fd++)
-		if (fd != h->pidfd && fd != signals && fd != silt_run_fd(h->run) && fd != ready)
+		if (fd != silt_run_fd(h->run) && fd != ready)
 			close(fd);
-	if (chdir("/") || write(ready, "", 1) != 1)
+	if (begin(&holder, h) || chdir("/") || write(ready, "", 1) != 1)
 		_exit(SILT_EXIT_UNUSABLE);
 	close(ready);
 	/* Asked to end, it goes: the process stays attached, and its database lives as long as it does. */
-	why = wait_for_end(h, signals);
-	_exit(why == ASKED ? SILT_EXIT_OK : finish(h, why));
+	why = wait_for_end(&holder);
+	_exit(why == ASKED ? SILT_EXIT_OK : finish(&holder));
 }
 
 int silt_hold_behind(struct silt_hold *h, struct silt_error *err)

@@ -39,6 +39,14 @@ void silt_images_deinit(struct silt_images *im)
 	im->slots = NULL;
 }
 
+bool silt_images_any(const struct silt_images *im)
+{
+	for (uint32_t i = 0; i < SILT_DB_SLOTS; i++)
+		if (im->slots[i].used)
+			return true;
+	return false;
+}
+
 int silt_images_find(const struct silt_images *im, pid_t pid)
 {
 	int found = -1;
@@ -72,6 +80,8 @@ static void register_image(struct silt_images *im, uint32_t slot, pid_t pid)
 {
 	struct silt_image *i = &im->slots[slot];
 
+	if (slot == 0 && im->first_pid)
+		pid = im->first_pid;
 	i->used = true;
 	i->pid = pid;
 	i->start_ns = slot_start(im, slot);

@@ -65,23 +65,9 @@ static void *futex_thread(void *arg)
 
 /* ---- names of dumps ---- */
 
-/* out.silt, pid 12 and "0001" make out.12.0001.silt; parts that are absent are left out. */
 static void dump_name(const struct launcher *l, pid_t pid, const char *part, char *ret, size_t size)
 {
-	const char *base = strrchr(l->output, '/');
-	const char *dot = strrchr(base ? base + 1 : l->output, '.');
-	char infix[160] = "";
-
-	if (dot == (base ? base + 1 : l->output))
-		dot = NULL; /* a name that begins with its only dot has no extension */
-	if (pid != l->child)
-		snprintf(infix, sizeof(infix), ".%d", pid);
-	if (part)
-		snprintf(infix + strlen(infix), sizeof(infix) - strlen(infix), ".%s", part);
-	if (dot)
-		snprintf(ret, size, "%.*s%s%s", (int)(dot - l->output), l->output, infix, dot);
-	else
-		snprintf(ret, size, "%s%s", l->output, infix);
+	silt_dump_name(l->output, pid == l->child ? 0 : pid, part, ret, size);
 }
 
 /* ---- dumps ---- */

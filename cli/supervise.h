@@ -50,6 +50,9 @@ void silt_signals_die(int signal_number);
 
 #define SILT_DUMPS_MAX 2048
 
+/** The name of a process's dump: out.silt, pid 12 and part "0001" make out.12.0001.silt. pid 0 and part NULL are left out. */
+void silt_dump_name(const char *output, pid_t pid, const char *part, char *ret, size_t size);
+
 struct silt_dump_job {
 	pid_t writer; /* 0: waiting */
 	int slot;     /* to be recycled when written, -1: none */
@@ -95,7 +98,8 @@ struct silt_image {
 
 struct silt_images {
 	struct silt_run *run;
-	pid_t main_pid;
+	pid_t main_pid;  /* our own child: waitpid tells of its end; 0: none */
+	pid_t first_pid; /* slot 0 is this process's, however it numbers itself; 0: as it says */
 	struct silt_image *slots; /* SILT_DB_SLOTS */
 	void (*ended)(void *data, uint32_t slot); /* an image's process has ended */
 	void *data;
@@ -105,6 +109,8 @@ int silt_images_init(struct silt_images *im, struct silt_run *run, pid_t main_pi
 void silt_images_deinit(struct silt_images *im);
 /** Looks for new slots, images that replaced older ones, and processes that ended. */
 void silt_images_scan(struct silt_images *im);
+/** Whether any image is watched. */
+bool silt_images_any(const struct silt_images *im);
 /** The slot of pid's current image, or -1. */
 int silt_images_find(const struct silt_images *im, pid_t pid);
 /** Forgets a slot (its dump is under way, or not wanted). */

@@ -127,6 +127,8 @@ uint8_t *db_map_slot(uint32_t slot, int fd, uint64_t *ret_mapped);
 void agent_before_seccomp(void);
 /** Grows the window ahead of a time without system calls. */
 void db_reserve(uint64_t bytes);
+/** Small pieces of so many bytes are about to be wanted: takes and readies them in one go. */
+void db_expect_small(uint64_t bytes);
 
 /* ---- live table (live.c) ---- */
 /** Records a block under context. size in bytes as requested. */

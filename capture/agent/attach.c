@@ -60,21 +60,106 @@ EXPORT struct silt_agent_attach silt_agent_attach = {
 /* For attach_enter.S, which cannot ask the compiler where the field is. */
 _Static_assert(__builtin_offsetof(struct silt_agent_attach, leave) == 40, "attach_enter.S knows this offset");
 
-/* The blocks stand in the database's file, for as long as this takes. */
+#define ENTRY_USUAL 12u /* bytes of the live table for a block, with what its chunks leave empty */
+#define BLOCK_USUAL 96u /* bytes of heap for a block: a guess */
+#define AHEAD 2048u /* bytes: what a prefetch takes, in chunks of the usual size */
+#define EXPECT_MAX (4ull << 20) /* bytes readied on a guess */
+
+struct entering {
+	uint32_t context;
+	const uint64_t *free, *free_end; /* what is left of them */
+	uint64_t entered;
+	uint32_t count;
+	struct silt_agent_block batch[512];
+};
+
+static void enter_batch(struct entering *e)
+{
+	e->entered += live_enter_all(e->batch, e->count, agent_hot.options.min_size, e->context);
+	e->count = 0;
+}
+
+/* A chunk is in use when the next one says so, and it is in no list. */
+static void enter_chunk(struct entering *e, uint64_t chunk, uint64_t size, uint64_t next_word)
+{
+	uint64_t addr = chunk + 16;
+
+	if (!chunk || !(next_word & 1))
+		return;
+	while (e->free < e->free_end && (*e->free & ~15ull) < addr)
+		e->free++;
+	if (e->free < e->free_end && (*e->free & ~15ull) == addr)
+		return;
+	/* By pages, so that each becomes one chunk of the table. */
+	if (e->count && (e->count == sizeof(e->batch) / sizeof(e->batch[0]) || e->batch[e->count - 1].addr >> 12 != addr >> 12))
+		enter_batch(e);
+	e->batch[e->count++] = (struct silt_agent_block){ addr, size - 8 };
+}
+
+/* As capture/heap/glibc_walk.c does, which also knows what to do where this gives up. */
+static bool walk_stretch(struct entering *e, const struct silt_agent_stretch *s)
+{
+	uint64_t chunk = 0, size = 0, p = s->start;
+
+	while (p < s->end) {
+		uint64_t left = s->end - p, word = left >= 16 ? *(const uint64_t *)(p + 8) : 0, next = word & ~15ull;
+
+		if (p == s->top && s->top && left >= 16) {
+			enter_chunk(e, chunk, size, word);
+			return true;
+		}
+		if (left < 16 || (!s->main && !next && !(word & ~1ull) && left < 48))
+			return !s->main; /* the mark that ends a heap, and a fence post before it */
+		if (next == 16 && !(word & 0xe) && !s->main) {
+			enter_chunk(e, chunk, size, word);
+			return true;
+		}
+		/* 8 is no flag; 2: mapped by itself; 4: of another arena than the main one. */
+		if (word & 10 || (s->main && word & 4) || next < 32 || next > left)
+			return false;
+		/* The chain is one of misses of the cache otherwise: where the next chunk is stands in this one. */
+		for (uint64_t at = 0; at < next && at < AHEAD / 4; at += 64)
+			__builtin_prefetch((const void *)(p + AHEAD + at));
+		enter_chunk(e, chunk, size, word);
+		chunk = p;
+		size = next;
+		p += next;
+	}
+	enter_chunk(e, chunk, size, 1);
+	return true;
+}
+
+/* The blocks stand in the database's file, for as long as this takes, and what is to be walked. */
 static int32_t enter_blocks(struct silt_agent_attach *a)
 {
-	uint64_t size = a->block_count * sizeof(struct silt_agent_block);
+	uint64_t size = a->block_count * sizeof(struct silt_agent_block) + a->stretch_count * sizeof(struct silt_agent_stretch) +
+			a->free_count * sizeof(uint64_t);
 	long r = sys_mmap(NULL, size, 1 /* PROT_READ */, 0x8001 /* MAP_SHARED | MAP_POPULATE */, a->db_fd, a->blocks);
 	const struct silt_agent_block *b = (const void *)r;
-	uint32_t context = stack_before_attach();
+	const struct silt_agent_stretch *s;
+	static struct entering e; /* too large for the stack this runs on */
+	uint64_t expected = a->block_count, i;
 
 	if (sys_failed(r))
 		return SILT_AGENT_E_MAP;
-	a->entered = live_enter_all(b, a->block_count, agent_hot.options.min_size, context);
-	sys_munmap((void *)r, size);
+	s = (const void *)(b + a->block_count);
+	e = (struct entering){ .context = stack_before_attach(), .free = (const void *)(s + a->stretch_count) };
+	e.free_end = e.free + a->free_count;
+	for (i = 0; i < a->stretch_count; i++)
+		expected += ((s[i].top ? s[i].top : s[i].end) - s[i].start) / BLOCK_USUAL;
+	/* Each system call is two stops of this thread, while all others wait. */
+	expected *= ENTRY_USUAL;
+	db_expect_small(expected < EXPECT_MAX ? expected : EXPECT_MAX);
 	agent_hot.inherited = 1;
+	e.entered = live_enter_all(b, a->block_count, agent_hot.options.min_size, e.context);
+	for (i = 0; i < a->stretch_count && walk_stretch(&e, &s[i]); i++)
+		;
+	enter_batch(&e);
+	a->entered = e.entered;
+	a->result = i < a->stretch_count ? SILT_AGENT_E_ODD : 0;
+	sys_munmap((void *)r, size);
 	agent_db()->attached = 2;
-	return 0;
+	return a->result;
 }
 
 /* Called by attach_enter.S on a stack of the agent's, with signals blocked and all registers kept. */
@@ -84,6 +169,6 @@ __attribute__((visibility("hidden"), used)) void agent_attach_run(void)
 
 	if (a->operation == SILT_AGENT_START)
 		a->result = agent_start_attached(a);
-	else if (a->operation == SILT_AGENT_BLOCKS && agent_hot.base)
+	else if ((a->operation == SILT_AGENT_BLOCKS || a->operation == SILT_AGENT_WALK) && agent_hot.base)
 		a->result = enter_blocks(a);
 }

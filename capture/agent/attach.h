@@ -12,7 +12,7 @@
 #define SILT_AGENT_IMAGE_NAME "silt-agent" /* of the memfd the object is mapped from */
 #define SILT_AGENT_ATTACH_SYMBOL "silt_agent_attach"
 #define SILT_AGENT_ATTACH_MAGIC 0x6863615474416953ull
-#define SILT_AGENT_ATTACH_VERSION 1u
+#define SILT_AGENT_ATTACH_VERSION 2u
 
 enum silt_hook_class {
 	SILT_HOOK_ALLOC,    /* malloc's family: hooked where it is bound */
@@ -58,9 +58,17 @@ struct silt_agent_block {
 	uint64_t addr, size;
 };
 
+/* A stretch of glibc's heap, for SILT_AGENT_WALK: chunks follow each other from start on, up to top (0: not here) or end. All of it is
+ * private memory that can be read. */
+struct silt_agent_stretch {
+	uint64_t start, end, top;
+	uint64_t main; /* the main arena's */
+};
+
 enum silt_agent_operation {
 	SILT_AGENT_START = 1,  /* map the database and set it up */
 	SILT_AGENT_BLOCKS = 2, /* enter blocks that were there before */
+	SILT_AGENT_WALK = 3,   /* the same, and those of stretches that are free in no list */
 };
 
 #define SILT_AGENT_XSTATE 16384u /* bytes of room for a thread's extended registers */
@@ -89,12 +97,15 @@ struct silt_agent_attach {
 	char allocator[200];
 	char exe[512];
 	char argv[1024];
-	uint64_t blocks, block_count; /* where struct silt_agent_block stand in the database's file */
+	uint64_t blocks, block_count; /* where struct silt_agent_block stand in the database's file; behind them, for a walk: */
+	uint64_t stretch_count;       /* struct silt_agent_stretch, ascending */
+	uint64_t free_count;          /* words: blocks that are free although the chunk behind calls them in use; low bits: any */
 
 	/* Set by the agent. */
 	int32_t result; /* of the operation: 0 or what failed, SILT_AGENT_E_* */
 	uint32_t slot;
 	uint64_t entered; /* blocks */
+	uint64_t zeros, zeros_size; /* in a forked child: what stands where its parent's database was */
 
 	struct silt_agent_module *modules; /* room for SILT_AGENT_MODULES */
 };
@@ -103,6 +114,7 @@ enum {
 	SILT_AGENT_E_MAP = 1,  /* the run page cannot be mapped */
 	SILT_AGENT_E_FORK = 2, /* no MADV_WIPEONFORK (Linux 4.14) */
 	SILT_AGENT_E_SLOT = 3, /* no free slot, or no room for its tables */
+	SILT_AGENT_E_ODD = 4,  /* a chunk makes no sense: to be walked from outside, with care; some blocks are entered */
 };
 
 #endif

@@ -10,6 +10,8 @@
 	__attribute__((section("agent_hooks"), used, aligned(8))) static const struct silt_agent_hook        \
 		attach_##id = { #id, (const void *)(function), (void **)(void *)&(real_variable), hook_class };
 
+extern struct silt_agent_attach silt_agent_attach;
+
 /** Maps the database that a->db_fd leads to, claims a slot, begins to record. 0 or SILT_AGENT_E_*. */
 int32_t agent_start_attached(const struct silt_agent_attach *a);
 

@@ -27,6 +27,7 @@ __attribute__((visibility("hidden"))) void *agent_syscall_real; /* for stub.S */
 
 enum state { STATE_NEW, STATE_STARTING, STATE_ACTIVE, STATE_OFF };
 static uint32_t state;
+static uint8_t *parent_window; /* of a child to come */
 static const char *allocator_path, *libc_name = "glibc";
 static bool own_malloc;
 static char exe[sizeof(((struct silt_db *)0)->exe)];
@@ -220,7 +221,7 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 	memcpy(db->argv, arguments, arguments_size);
 	db->argv_size = arguments_size;
 	db->own_malloc = own_malloc;
-	db->attached = agent_attached;
+	db->attached = forked ? 0 : agent_attached;
 	str_copy(db->libc, sizeof(db->libc), libc_name);
 	if (allocator_path)
 		str_copy(db->allocator, sizeof(db->allocator), allocator_path);
@@ -314,6 +315,9 @@ int32_t agent_start_attached(const struct silt_agent_attach *a)
 	slot = claim_slot((uint32_t)sys_getpid());
 	if (slot >= SILT_DB_SLOTS || !slot_begin(slot, a->db_fd, false))
 		return SILT_AGENT_E_SLOT;
+	parent_window = agent_hot.slot;
+	if (!a->no_syscalls)
+		reach_know_home();
 	if (!a->single_threaded)
 		thread_many();
 	if (a->no_syscalls)
@@ -322,15 +326,18 @@ int32_t agent_start_attached(const struct silt_agent_attach *a)
 	return 0;
 }
 
-static uint8_t *parent_window;
-
 /* The parent's database must not be written from here, nor its memory be kept alive. Zeros take its place, so that stray
- * stores of an agent interrupted by a signal handler that forked go nowhere. */
+ * stores of an agent interrupted by a signal handler that forked go nowhere. Whoever detaches finds them by what is noted; those of the
+ * grandparent's go. */
 static void parent_drop(void)
 {
 	uint64_t size = ((struct silt_db *)(void *)parent_window)->mapped;
 
+	if (silt_agent_attach.zeros)
+		sys_munmap((void *)silt_agent_attach.zeros, silt_agent_attach.zeros_size);
 	sys_mmap(parent_window, size, 3, 0x4032 /* PRIVATE | FIXED | ANONYMOUS | NORESERVE */, -1, 0);
+	silt_agent_attach.zeros = (uint64_t)parent_window;
+	silt_agent_attach.zeros_size = size;
 }
 
 /* Without a descriptor when that works; an address space limit may forbid it. */

@@ -157,6 +157,25 @@ static uint32_t run_take(uint64_t *run, uint32_t units)
 	}
 }
 
+static uint32_t run_begin(uint64_t size, uint64_t taken)
+{
+	uint32_t ref = db_alloc(size);
+
+	if (!ref)
+		return 0;
+	ATOMIC_STORE(&agent_hot.small_run,
+		     (uint64_t)(ref + taken / SILT_DB_UNIT) << 32 | (ref + (uint32_t)(size / SILT_DB_UNIT)));
+	if (!agent_no_syscalls) /* where the kernel does not know it, pages come one by one */
+		sys_madvise((void *)((uint64_t)db_at(ref) & ~(uint64_t)(AGENT_PAGE - 1)), size, MADV_POPULATE_WRITE);
+	return ref;
+}
+
+void db_expect_small(uint64_t bytes)
+{
+	if (bytes > RUN_MIN)
+		run_begin((bytes + AGENT_PAGE - 1) & ~(uint64_t)(AGENT_PAGE - 1), 0);
+}
+
 uint32_t db_alloc_small(uint64_t bytes)
 {
 	uint32_t units = (uint32_t)((bytes + 63) / 64 * (64 / SILT_DB_UNIT));
@@ -167,11 +186,6 @@ uint32_t db_alloc_small(uint64_t bytes)
 		return ref;
 	size = ATOMIC_LOAD(&agent_db()->used) / RUN_SHARE & ~(uint64_t)(AGENT_PAGE - 1);
 	size = size < RUN_MIN ? RUN_MIN : size > RUN_MAX ? RUN_MAX : size;
-	ref = db_alloc(size);
-	if (!ref)
-		return db_alloc(bytes);
-	ATOMIC_STORE(&agent_hot.small_run, (uint64_t)(ref + units) << 32 | (ref + (uint32_t)(size / SILT_DB_UNIT)));
-	if (!agent_no_syscalls) /* where the kernel does not know it, pages come one by one */
-		sys_madvise((void *)((uint64_t)db_at(ref) & ~(uint64_t)(AGENT_PAGE - 1)), size, MADV_POPULATE_WRITE);
-	return ref;
+	ref = run_begin(size, (uint64_t)units * SILT_DB_UNIT);
+	return ref ? ref : db_alloc(bytes);
 }

@@ -135,6 +135,11 @@ uint32_t reach_own_number(bool reached)
 	return seen;
 }
 
+void reach_know_home(void)
+{
+	home = own_namespace();
+}
+
 uint32_t reach_parent_number(void)
 {
 	return foreign ? 0 : (uint32_t)sys_getppid();

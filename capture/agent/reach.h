@@ -18,6 +18,8 @@ bool reach_map(int fd);
 /** This process as the launcher numbers it, which in a pid namespace is not how it numbers itself; 0: not to be found out.
  *  reached: reach_open has just succeeded. */
 uint32_t reach_own_number(bool reached);
+/** For a process that was attached to: its children compare themselves with it. */
+void reach_know_home(void);
 /** The same of its parent; 0: unknown. */
 uint32_t reach_parent_number(void);
 

@@ -293,6 +293,7 @@ static int reserve_all(struct silt_attach *a, const struct layout *l, int64_t fd
 	h->size = l->size;
 	h->image = h->base + l->image_at;
 	h->image_size = a->image.size;
+	h->attach = h->image + a->image.attach_at;
 	h->text = h->image + a->image.text_at;
 	h->text_size = a->image.text_size;
 	h->islands[0] = (struct silt_head_island){ h->base + l->island_at[0], page_up(a->island_size[0]) };
@@ -463,23 +464,58 @@ static int stop_all(struct silt_attach *a, const struct silt_attach_walk *walk, 
 	}
 }
 
-/* One of the stopped threads, which has no signal to be delivered, enters the blocks. */
-static int enter_blocks(struct silt_attach *a, const struct silt_stop *stop, uint64_t offset, uint64_t count,
-			struct silt_error *err)
+/* The agent enters the blocks. ODD: it met a chunk that makes no sense. */
+static int run_entering(struct silt_attach *a, const struct silt_attach_blocks *b, struct silt_agent_attach *ret, struct silt_error *err)
 {
-	struct silt_agent_attach *t = silt_image_attach(&a->image), result = { 0 };
+	struct silt_agent_attach *t = silt_image_attach(&a->image);
+	int rc;
+
+	t->blocks = b->offset;
+	t->block_count = b->block_count;
+	t->stretch_count = b->stretch_count;
+	t->free_count = b->free_count;
+	if (!b->block_count && !b->stretch_count) {
+		ret->entered = 0;
+		return 0;
+	}
+	rc = run_agent(a, b->stretch_count ? SILT_AGENT_WALK : SILT_AGENT_BLOCKS, ret, err);
+	if (!rc && ret->result && ret->result != SILT_AGENT_E_ODD)
+		rc = silt_error_set(err, SILT_E_LIMIT, "the agent in process %d has no memory for the blocks of before", a->survey.pid);
+	return rc;
+}
+
+/* The agent walks the heap in its own memory, which is several times as fast as reading it from here; where that is not possible, all
+ * blocks are found from here. */
+static int enter_found(struct silt_attach *a, const struct silt_attach_walk *walk, const struct silt_stop *stop,
+		       struct silt_attach_report *report, struct silt_error *err)
+{
+	struct silt_agent_attach result = { 0 };
+	struct silt_attach_blocks b;
+	bool all = false;
+	int rc;
+
+	do {
+		report->before_known = !walk->walk(walk->data, stop, all, &b, NULL);
+		if (!report->before_known)
+			return 0;
+		rc = run_entering(a, &b, &result, err);
+		all = !all;
+	} while (!rc && result.result == SILT_AGENT_E_ODD && all);
+	report->before = result.entered;
+	return rc;
+}
+
+/* Done by one of the stopped threads, which has no signal to be delivered. */
+static int enter_blocks(struct silt_attach *a, const struct silt_attach_walk *walk, const struct silt_stop *stop,
+			struct silt_attach_report *report, struct silt_error *err)
+{
 	int rc = silt_inject_adopt(&a->inject, stop, a->survey.mem, err);
 
 	if (rc)
 		return rc;
 	rc = silt_inject_arm(&a->inject, a->stub, err);
-	t->blocks = offset;
-	t->block_count = count;
-	if (!rc && count)
-		rc = run_agent(a, SILT_AGENT_BLOCKS, &result, err);
-	if (!rc && count && (result.result || result.entered > count))
-		rc = silt_error_set(err, SILT_E_LIMIT, "the agent in process %d has no memory for the blocks of before",
-				    a->survey.pid);
+	if (!rc)
+		rc = enter_found(a, walk, stop, report, err);
 	if (!rc)
 		rc = close_in_target(a, a->db_fd, err);
 	silt_inject_end(&a->inject);
@@ -489,13 +525,8 @@ static int enter_blocks(struct silt_attach *a, const struct silt_stop *stop, uin
 static int change(struct silt_attach *a, const struct silt_attach_walk *walk, const struct silt_stop *stop,
 		  struct silt_attach_report *report, struct silt_error *err)
 {
-	uint64_t offset = 0;
-	int rc = walk->walk(walk->data, stop, &offset, &report->before, err);
+	int rc = enter_blocks(a, walk, stop, report, err);
 
-	report->before_known = !rc;
-	if (rc)
-		report->before = 0;
-	rc = enter_blocks(a, stop, offset, report->before, err);
 	silt_fault_point();
 	if (!rc)
 		rc = silt_threads_move(stop, &a->survey, &a->head, SILT_MOVE_IN, err);

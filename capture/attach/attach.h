@@ -45,14 +45,18 @@ int silt_attach_prepare(struct silt_attach *a, const char *agent, struct silt_er
 int silt_attach_map(struct silt_attach *a, int *ret_db_fd, struct silt_error *err);
 /** Lets the agent set itself up in the database, which the caller has sized and filled by now. */
 int silt_attach_start(struct silt_attach *a, struct silt_error *err);
+/** What stands in the database's file at an offset: see struct silt_agent_attach. */
+struct silt_attach_blocks {
+	uint64_t offset, block_count, stretch_count, free_count;
+};
 /** How the caller walks the heap while all threads stand still. */
 struct silt_attach_walk {
 	void *data;
 	/** Is the heap being changed right now? Then the threads run on for a moment first. */
 	bool (*busy)(void *data, const struct silt_stop *stop);
-	/** Puts every live block, as struct silt_agent_block, into the database's file at *ret_offset. UNSUPPORTED: it cannot be
-	 *  walked. */
-	int (*walk)(void *data, const struct silt_stop *stop, uint64_t *ret_offset, uint64_t *ret_count, struct silt_error *err);
+	/** Puts into the database's file what the agent needs to enter every live block: the blocks, or, unless all is wanted so, what
+	 *  is to be walked. UNSUPPORTED: neither is possible. */
+	int (*walk)(void *data, const struct silt_stop *stop, bool all, struct silt_attach_blocks *ret, struct silt_error *err);
 };
 /** Writes the jumps: from here on every allocation is recorded. Enters the blocks that are there already. */
 int silt_attach_hook(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_attach_report *report,

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "capture/agent/attach.h"
 #include "capture/agent/trace_db.h"
 #include "capture/attach/attach.h"
 #include "capture/attach/attach_internal.h"
@@ -27,6 +28,7 @@ struct range {
 struct remains {
 	struct silt_head head; /* magic 0: none, or not yet written */
 	bool patched;	       /* a function still has its jump */
+	bool foreign;	       /* another version of silt wrote the head */
 	struct range agent[RANGES_MAX], db[RANGES_MAX];
 	uint32_t agent_count, db_count;
 	int fds[FDS_MAX];
@@ -54,12 +56,48 @@ static void add_range(struct range *list, uint32_t *count, silt_addr start, silt
 static bool head_is_sound(const struct silt_head *h)
 {
 	if (h->magic != SILT_HEAD_MAGIC || h->version != SILT_HEAD_VERSION || h->site_count > SILT_HEAD_SITES ||
-	    h->island_count > SILT_HEAD_ISLANDS || (h->base & 4095) || (h->size & 4095) || h->size > 1ull << 30)
+	    h->island_count > SILT_HEAD_ISLANDS || (h->base & 4095) || (h->size & 4095) || h->size > 1ull << 30 ||
+	    h->attach < h->base || h->attach - h->base > h->size)
 		return false;
 	for (uint32_t i = 0; i < h->site_count; i++)
 		if (h->sites[i].moved.count > SILT_ARRAY_LEN(h->sites[i].moved.from))
 			return false;
 	return true;
+}
+
+/* The head tells all; without it nothing can be put back. */
+static void read_head(const struct silt_survey *s, silt_addr at, struct remains *r)
+{
+	struct silt_head *h = &r->head;
+
+	if (!silt_survey_read(s, at, h, sizeof(*h))) {
+		h->magic = 0;
+		return;
+	}
+	r->foreign |= h->magic == SILT_HEAD_MAGIC && h->version != SILT_HEAD_VERSION;
+	if (!head_is_sound(h) || h->base != at)
+		h->magic = 0;
+}
+
+/* In a forked child: what the agent put in its parent's database's place. It has no name, so every page of it is looked at. */
+static void find_zeros(const struct silt_survey *s, struct remains *r)
+{
+	uint64_t zeros[2]; /* address, size */
+	silt_addr at;
+
+	_Static_assert(offsetof(struct silt_agent_attach, zeros_size) == offsetof(struct silt_agent_attach, zeros) + 8, "two words");
+	if (!r->head.magic || !silt_survey_read(s, r->head.attach + offsetof(struct silt_agent_attach, zeros), zeros, sizeof(zeros)) ||
+	    !zeros[1] || (zeros[0] | zeros[1]) & 4095 || zeros[1] > SILT_DB_SLOT_SIZE)
+		return;
+	at = zeros[0];
+	for (uint32_t i = 0; i < s->maps.count; i++) {
+		const struct silt_region *m = &s->maps.regions[i];
+
+		if (m->start <= at && m->end > at && !m->name && !m->shared)
+			at = m->end;
+	}
+	if (at >= zeros[0] + zeros[1])
+		add_range(r->db, &r->db_count, zeros[0], zeros[0] + zeros[1]);
 }
 
 static void find_regions(const struct silt_survey *s, struct remains *r)
@@ -72,10 +110,10 @@ static void find_regions(const struct silt_survey *s, struct remains *r)
 		if (!is_named(m, SILT_AGENT_IMAGE_NAME))
 			continue;
 		add_range(r->agent, &r->agent_count, m->start, m->end);
-		if (m->file_offset == 0 && !r->head.magic &&
-		    (!silt_survey_read(s, m->start, &r->head, sizeof(r->head)) || !head_is_sound(&r->head) || r->head.base != m->start))
-			r->head.magic = 0;
+		if (m->file_offset == 0 && !r->head.magic)
+			read_head(s, m->start, r);
 	}
+	find_zeros(s, r);
 	for (uint32_t i = 0; r->head.magic && i < r->head.site_count; i++) {
 		const struct silt_site *site = &r->head.sites[i];
 		uint8_t now[SILT_JUMP_SIZE];
@@ -294,7 +332,10 @@ int silt_detach(pid_t pid, uint64_t *ret_stop_ns, struct silt_error *err)
 		return rc;
 	}
 	look(&s, r);
-	if (!r->agent_count && !r->stub && !r->fd_count)
+	if (r->foreign && !r->head.magic)
+		rc = silt_error_set(err, SILT_E_UNSUPPORTED,
+				    "another version of silt is attached to process %d: detach with that one", pid);
+	else if (!r->agent_count && !r->stub && !r->fd_count)
 		rc = silt_error_set(err, SILT_E_NOT_FOUND, "silt is not attached to process %d (%s)", pid, s.status.name);
 	else
 		rc = take_out(&s, r, &stop_ns, err);

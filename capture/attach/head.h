@@ -12,7 +12,7 @@
 #include "capture/attach/relocate.h"
 
 #define SILT_HEAD_MAGIC 0x6461654874416953ull
-#define SILT_HEAD_VERSION 1u
+#define SILT_HEAD_VERSION 2u
 #define SILT_HEAD_SIZE 32768u
 #define SILT_HEAD_SITES 240u
 #define SILT_HEAD_ISLANDS 4u
@@ -46,6 +46,7 @@ struct silt_head {
 	uint64_t size;
 	silt_addr image; /* the agent object */
 	uint64_t image_size;
+	silt_addr attach; /* its struct silt_agent_attach */
 	silt_addr text;	/* its code */
 	uint64_t text_size;
 	uint32_t island_count;

@@ -46,13 +46,21 @@ bool silt_threads_place(const struct silt_stop *stop, const struct silt_stopped_
 
 size_t silt_threads_stack(const struct silt_survey *s, uint64_t sp, uint64_t *words)
 {
+	uint32_t low = 0, high = s->maps.count;
 	size_t size = 65536;
 	ssize_t n;
 
 	sp &= ~7ull;
-	for (uint32_t i = 0; i < s->maps.count; i++)
-		if (sp >= s->maps.regions[i].start && sp < s->maps.regions[i].end)
-			size = s->maps.regions[i].end - sp < SILT_STACK_LOOK ? s->maps.regions[i].end - sp : SILT_STACK_LOOK;
+	while (low < high) { /* with thousands of threads there are thousands of regions, and everybody waits */
+		uint32_t middle = low + (high - low) / 2;
+
+		if (s->maps.regions[middle].end <= sp)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low < s->maps.count && s->maps.regions[low].start <= sp)
+		size = s->maps.regions[low].end - sp < SILT_STACK_LOOK ? s->maps.regions[low].end - sp : SILT_STACK_LOOK;
 	n = pread(s->mem, words, size, (off_t)sp);
 	return n > 0 ? (size_t)n / 8 : 0;
 }

@@ -23,6 +23,8 @@ static const struct silt_glibc_tcache_layout layouts[] = {
 			      * alignment leaves; below the distance of the sizes below */
 #define STEPS_MAX 50000u     /* links read one by one: a read of a page takes one to two microseconds */
 #define PROBE_THREADS 64u    /* looked at to find the offset */
+#define PROBE_ENOUGH 8u      /* when there is a candidate as good as they get, so many are enough */
+#define SCORE_GOOD 4u        /* with the address of an arena beside it */
 
 /* ---- links ---- */
 
@@ -92,7 +94,7 @@ static void follow(struct gather *a, silt_addr first, unsigned bias, uint64_t si
 	if (!first || a->h->no_memory)
 		return;
 	if (a->links)
-		a->broken += !silt_glibc_links_follow(a->links, first, bias, size, why);
+		a->h->no_memory |= !silt_glibc_links_add(a->links, first, bias, size, why);
 	else
 		a->broken += !follow_links(a, first, bias, size, why);
 }
@@ -209,8 +211,18 @@ static void look_through_tls(struct silt_heap *h, const struct silt_glibc *g, si
 		uint64_t word = silt_heap_u64(bytes + at);
 
 		if (word && word % 16 == 0 && silt_glibc_owns(h, g, word) && read_tcache(h, g, word, &t))
-			vote(votes, reach - at, has_arena_beside(g, bytes, size, at) ? 4 : 1);
+			vote(votes, reach - at, has_arena_beside(g, bytes, size, at) ? SCORE_GOOD : 1);
 	}
+}
+
+static const struct tls_vote *most_voted(const struct tls_votes *votes)
+{
+	const struct tls_vote *best = NULL;
+
+	for (unsigned i = 0; i < votes->count; i++)
+		if (!best || votes->list[i].score > best->score)
+			best = &votes->list[i];
+	return best;
 }
 
 static uint64_t find_tls_offset(struct silt_heap *h, const struct silt_glibc *g)
@@ -219,15 +231,18 @@ static uint64_t find_tls_offset(struct silt_heap *h, const struct silt_glibc *g)
 	struct tls_votes votes = { .count = 0 };
 	const struct tls_vote *best = NULL;
 	/* Spread over all threads: those started first may have little in common with the rest. */
-	uint32_t step = h->thread_count / PROBE_THREADS + 1;
+	uint32_t step = h->thread_count / PROBE_THREADS + 1, looked = 0;
 
-	for (uint32_t i = 0; bytes && i < h->thread_count; i += step)
-		if (h->threads[i].pointer)
-			look_through_tls(h, g, h->threads[i].pointer, bytes, &votes);
+	for (uint32_t i = 0; bytes && i < h->thread_count; i += step) {
+		if (looked >= PROBE_ENOUGH && best && best->score >= SCORE_GOOD)
+			break;
+		if (!h->threads[i].pointer)
+			continue;
+		look_through_tls(h, g, h->threads[i].pointer, bytes, &votes);
+		best = most_voted(&votes);
+		looked++;
+	}
 	free(bytes);
-	for (unsigned i = 0; i < votes.count; i++)
-		if (!best || votes.list[i].score > best->score)
-			best = &votes.list[i];
 	return best ? best->offset : 0;
 }
 
@@ -335,28 +350,69 @@ static void gather_all(struct gather *a)
 		take_fastbins(a, &a->g->arenas.items[i]);
 }
 
-/* Where lists are long, they are followed once more in a table of all links. */
+static void note_broken(struct silt_heap *h, unsigned broken)
+{
+	if (broken)
+		silt_heap_problem_add(h, "%u lists of free blocks are damaged: free blocks behind the damage count as live", broken);
+}
+
+/* Forgets what was found on the lists; the threads' caches themselves are known. */
+static void keep_own(struct silt_heap *h, size_t before)
+{
+	size_t kept = before;
+
+	for (size_t i = before; i < h->free.count; i++)
+		if ((h->free.items[i] & SILT_HEAP_FREE_MASK) == SILT_HEAP_FREE_OWN)
+			h->free.items[kept++] = h->free.items[i];
+	h->free.count = kept;
+}
+
+/* Where lists are long, they are followed in a table of all links: the walk fills it, or, where anything may look like a link, a walk
+ * of its own before. */
+static void plan_links(struct gather *a)
+{
+	struct silt_heap *h = a->h;
+	struct silt_glibc_links *l = silt_glibc_links_create(h, a->g);
+
+	if (l && a->g->protect && !h->links) {
+		h->links = l;
+		h->links_of = a->g;
+		return;
+	}
+	if (!l || !silt_glibc_links_gather(l)) {
+		h->no_memory = true;
+	} else {
+		a->links = l;
+		gather_all(a);
+		note_broken(h, silt_glibc_links_run(l));
+		h->no_memory |= !silt_glibc_links_list(l, h);
+	}
+	silt_glibc_links_destroy(l);
+}
+
 void silt_glibc_plan_free(struct silt_heap *h, struct silt_glibc *g)
 {
-	struct gather a = { .h = h, .g = g, .steps = STEPS_MAX };
+	struct gather a = { .h = h, .g = g, .steps = h->target.links_max ? h->target.links_max : STEPS_MAX };
 	size_t before = h->free.count, problems = h->problems.count;
 
 	if (!g->arenas.count)
 		return;
 	find_protection(h, g);
 	gather_all(&a);
-	if (!a.steps && !h->no_memory) {
-		h->free.count = before;
+	if (a.steps) {
+		note_broken(h, a.broken);
+	} else if (!h->no_memory) {
+		keep_own(h, before);
 		silt_heap_problems_drop(h, problems);
-		a.broken = 0;
-		a.links = silt_glibc_links_create(h, g);
-		if (a.links)
-			gather_all(&a);
-		if (!a.links || !silt_glibc_links_list(a.links, h))
-			h->no_memory = true;
-		silt_glibc_links_destroy(a.links);
+		plan_links(&a);
 	}
-	if (a.broken)
-		silt_heap_problem_add(h, "%u lists of free blocks are damaged: free blocks behind the damage count as live",
-				      a.broken);
+}
+
+int silt_glibc_finish(struct silt_heap *h, struct silt_heap_emitter *out)
+{
+	struct gather a = { .h = h, .g = h->links_of, .links = h->links };
+
+	gather_all(&a);
+	note_broken(h, silt_glibc_links_run(h->links));
+	return h->no_memory ? SILT_E_NOMEM : silt_glibc_links_settle(h->links, h, out);
 }

@@ -243,7 +243,7 @@ void silt_glibc_plan_scattered(struct silt_heap *h, struct silt_glibc *g, struct
 	silt_addr end = 0;
 
 	(void)g;
-	if (!silt_heap_window_init(&s.window, &h->mem)) {
+	if (!silt_heap_window_init(&s.window, &h->mem, NULL)) {
 		h->no_memory = true;
 		return;
 	}

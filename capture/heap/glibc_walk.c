@@ -5,7 +5,7 @@
  * A chunk's header says how long it is; whether it is in use says the header of the next (PREV_INUSE). Where a header makes
  * no sense, the walk looks for the next place from which a chain of chunks holds, and says what it left out.
  */
-#include "capture/heap/glibc.h"
+#include "capture/heap/glibc_links.h"
 
 #define RESYNC_CHUNKS 24u         /* a chain this long is no accident */
 
@@ -30,6 +30,8 @@ static int settle(struct walk *k, bool in_use)
 		k->info->free_bytes += k->size;
 		k->info->free_count++;
 	} else if (!silt_heap_is_free(k->out, k->chunk + 16, &why)) {
+		if (k->h->links && silt_glibc_links_take(k->h->links, k->chunk + 16, k->size, k->word))
+			return 0;
 		k->info->used_bytes += k->size;
 		k->info->used_count++;
 		return silt_heap_emit(k->out, k->chunk + 16, k->size - 8, k->word, k->e->heap);

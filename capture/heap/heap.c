@@ -6,10 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "capture/heap/glibc.h"
+#include "capture/heap/glibc_links.h"
 #include "capture/heap/heap_internal.h"
 
 #define PROBLEMS_MAX 64u
+#define AHEAD_FROM (2ull << 20)   /* bytes of heap: for less a second thread is not worth its start */
 #define RESYNC_TRIES (4ull << 20) /* chains tried in one walk, whatever the memory holds */
 
 /* ---- what the walkers share ---- */
@@ -162,6 +163,8 @@ void silt_heap_destroy(struct silt_heap *h)
 	silt_vec_free(&h->extents);
 	silt_vec_free(&h->singles);
 	silt_vec_free(&h->free);
+	silt_vec_free(&h->stretches);
+	silt_vec_free(&h->others);
 	silt_heap_memory_deinit(&h->mem);
 	free(h);
 }
@@ -193,6 +196,19 @@ static int compare_singles(const void *a, const void *b)
 	const struct silt_heap_single *x = a, *y = b;
 
 	return x->addr < y->addr ? -1 : x->addr > y->addr;
+}
+
+/* Damage may have two structures claim one block. */
+static void sort_singles(struct silt_heap *h)
+{
+	size_t kept = 0;
+
+	if (h->singles.count)
+		qsort(h->singles.items, h->singles.count, sizeof(*h->singles.items), compare_singles);
+	for (size_t i = 0; i < h->singles.count; i++)
+		if (!kept || h->singles.items[i].addr != h->singles.items[kept - 1].addr)
+			h->singles.items[kept++] = h->singles.items[i];
+	h->singles.count = kept;
 }
 
 static int compare_words(const void *a, const void *b)
@@ -233,8 +249,7 @@ static void make_plan(struct silt_heap *h)
 		silt_glibc_plan_mapped(h, h->glibcs.items[i]);
 	for (size_t i = 0; i < h->musls.count; i++)
 		silt_musl_plan(h, h->musls.items[i]);
-	if (h->singles.count)
-		qsort(h->singles.items, h->singles.count, sizeof(*h->singles.items), compare_singles);
+	sort_singles(h);
 	for (size_t i = 0; i < h->glibcs.count; i++)
 		silt_glibc_plan_free(h, h->glibcs.items[i]);
 	if (!sort_free(h))
@@ -242,6 +257,18 @@ static void make_plan(struct silt_heap *h)
 	h->block_bound = h->singles.count;
 	for (size_t i = 0; i < h->extents.count; i++)
 		h->block_bound += (h->extents.items[i].end - h->extents.items[i].start) / SILT_GLIBC_CHUNK_MIN;
+}
+
+/* The reader ahead is there for the whole of a walk. */
+static struct silt_heap_ahead *reader_ahead(struct silt_heap *h)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < h->extents.count; i++)
+		bytes += h->extents.items[i].end - h->extents.items[i].start;
+	if (!h->ahead && h->mem.reader.any_thread && bytes >= AHEAD_FROM)
+		h->ahead = silt_heap_ahead_create(&h->mem.reader);
+	return h->ahead;
 }
 
 int silt_heap_flush(struct silt_heap_emitter *e)
@@ -259,10 +286,12 @@ int silt_heap_survey(struct silt_heap *h, silt_heap_sink sink, void *data)
 	struct silt_heap_window w = { 0 };
 	size_t problems = h->problems.count;
 	uint64_t budget = h->resync_budget;
+	struct silt_glibc_links *links = h->links;
 	int rc = 0;
 
+	h->links = NULL;
 	out.batch = malloc(SILT_HEAP_BATCH * sizeof(*out.batch));
-	if (!out.batch || !kept || !silt_heap_window_init(&w, &h->mem)) {
+	if (!out.batch || !kept || !silt_heap_window_init(&w, &h->mem, reader_ahead(h))) {
 		rc = SILT_E_NOMEM;
 	} else {
 		memcpy(kept, h->infos.items, h->infos.count * sizeof(*kept));
@@ -274,6 +303,7 @@ int silt_heap_survey(struct silt_heap *h, silt_heap_sink sink, void *data)
 		silt_heap_problems_drop(h, problems);
 		h->resync_budget = budget;
 	}
+	h->links = links;
 	silt_heap_window_deinit(&w);
 	free(out.batch);
 	free(kept);
@@ -316,13 +346,8 @@ static int emit_all(struct silt_heap *h, struct silt_heap_window *w, struct silt
 	return rc ? rc : silt_heap_flush(out);
 }
 
-int silt_heap_walk(struct silt_heap *h, const struct silt_maps *maps, const struct silt_heap_thread *threads,
-		   uint32_t thread_count, silt_heap_sink sink, void *data, struct silt_error *err)
+static void begin(struct silt_heap *h, const struct silt_maps *maps, const struct silt_heap_thread *threads, uint32_t thread_count)
 {
-	struct silt_heap_emitter out = { .sink = sink, .data = data };
-	struct silt_heap_window w = { 0 };
-	int rc = 0;
-
 	silt_heap_memory_forget(&h->mem);
 	silt_heap_problems_drop(h, h->problems_found);
 	h->infos.count = h->extents.count = h->singles.count = h->free.count = 0;
@@ -330,22 +355,107 @@ int silt_heap_walk(struct silt_heap *h, const struct silt_maps *maps, const stru
 	h->threads = threads;
 	h->thread_count = threads ? thread_count : 0;
 	h->resync_budget = RESYNC_TRIES;
+}
+
+/* What only one walk or plan needs. */
+static int end(struct silt_heap *h, int rc, struct silt_error *err)
+{
+	silt_glibc_links_destroy(h->links);
+	h->links = NULL;
+	silt_heap_ahead_destroy(h->ahead);
+	h->ahead = NULL;
+	if (!h->no_memory)
+		return rc;
+	h->no_memory = false;
+	return silt_error_set(err, SILT_E_NOMEM, "out of memory for walking the heap");
+}
+
+int silt_heap_walk(struct silt_heap *h, const struct silt_maps *maps, const struct silt_heap_thread *threads,
+		   uint32_t thread_count, silt_heap_sink sink, void *data, struct silt_error *err)
+{
+	struct silt_heap_emitter out = { .sink = sink, .data = data };
+	struct silt_heap_window w = { 0 };
+	int rc = 0;
+
+	begin(h, maps, threads, thread_count);
 	out.batch = malloc(SILT_HEAP_BATCH * sizeof(*out.batch));
-	if (!out.batch || !silt_heap_window_init(&w, &h->mem))
+	if (!out.batch)
 		h->no_memory = true;
 	if (!h->no_memory)
 		make_plan(h);
+	if (!silt_heap_window_init(&w, &h->mem, reader_ahead(h)))
+		h->no_memory = true;
 	out.free = h->free.items;
 	out.free_end = h->free.count ? h->free.items + h->free.count : h->free.items;
 	if (!h->no_memory)
 		rc = emit_all(h, &w, &out);
+	if (!rc && !h->no_memory && h->links)
+		rc = silt_glibc_finish(h, &out);
 	silt_heap_window_deinit(&w);
 	free(out.batch);
-	if (h->no_memory) {
-		h->no_memory = false;
-		return silt_error_set(err, SILT_E_NOMEM, "out of memory for walking the heap");
+	return end(h, rc, err);
+}
+
+static int take_other(void *data, const struct silt_heap_block *blocks, size_t count)
+{
+	struct silt_heap *h = data;
+
+	for (size_t i = 0; i < count; i++)
+		if (!silt_vec_push(&h->others, blocks[i]))
+			return SILT_E_NOMEM;
+	return 0;
+}
+
+/* All mappings under it are the program's own and can be read by it, from its first to its last byte. */
+static bool is_readable(const struct silt_heap *h, const struct silt_heap_extent *e)
+{
+	silt_addr at = e->start;
+
+	while (at < e->end) {
+		const struct silt_region *r = silt_heap_region(h, at);
+
+		if (!r || !silt_heap_is_data(r))
+			return false;
+		at = r->end;
 	}
-	return rc;
+	return true;
+}
+
+static bool list_plan(struct silt_heap *h)
+{
+	struct silt_heap_emitter out = { .sink = take_other, .data = h };
+	bool fine = true;
+
+	h->stretches.count = h->others.count = 0;
+	for (size_t i = 0; i < h->extents.count && fine; i++) {
+		const struct silt_heap_extent *e = &h->extents.items[i];
+
+		fine = is_readable(h, e);
+		if (fine && !silt_vec_push(&h->stretches, ((struct silt_heap_stretch){ e->start, e->end, e->top, e->main })))
+			h->no_memory = true;
+	}
+	out.batch = malloc(SILT_HEAP_BATCH * sizeof(*out.batch));
+	out.free = h->free.items;
+	out.free_end = h->free.count ? h->free.items + h->free.count : h->free.items;
+	for (size_t i = 0; i < h->singles.count && out.batch && !h->no_memory; i++)
+		h->no_memory |= emit_single(h, &h->singles.items[i], &out) != 0;
+	h->no_memory |= !out.batch || silt_heap_flush(&out);
+	free(out.batch);
+	return fine;
+}
+
+int silt_heap_plan(struct silt_heap *h, const struct silt_maps *maps, const struct silt_heap_thread *threads, uint32_t thread_count,
+		   struct silt_heap_plan *ret, struct silt_error *err)
+{
+	int rc = 0;
+
+	begin(h, maps, threads, thread_count);
+	make_plan(h);
+	if (!h->no_memory && (h->links || !list_plan(h)))
+		rc = silt_error_set(err, SILT_E_UNSUPPORTED, "this heap must be walked from outside");
+	*ret = (struct silt_heap_plan){ h->stretches.items, h->stretches.count, h->free.items,
+					h->free.count,	     h->others.items,	  h->others.count };
+	return end(h, rc, err);
 }
 
 /* ---- answers ---- */

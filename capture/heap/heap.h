@@ -5,7 +5,7 @@
  *   silt_heap_open     where the allocators' roots are; the process may run
  *   (stop every thread)
  *   silt_heap_busy     some thread stands inside the allocator: let it run a little and stop again, a few times
- *   silt_heap_walk     hands out the blocks, in address order
+ *   silt_heap_walk     hands out the blocks
  *   (let the threads go)
  *   silt_heap_info …   what was walked, and what could not be
  *
@@ -33,6 +33,7 @@ struct silt_heap_reader {
 	 *  read begins; 0: none). */
 	size_t (*read)(void *data, silt_addr addr, void *buffer, size_t size);
 	void *data;
+	bool any_thread; /* read may be called by two threads at once */
 };
 
 /** Reads the memory of a process: process_vm_readv, and where that is refused /proc/PID/mem. */
@@ -57,6 +58,7 @@ struct silt_heap_target {
 	const struct silt_maps *maps;
 	const struct silt_target_modules *modules;
 	pid_t pid; /* a running process: its page map saves reading pages that were never touched; 0: none */
+	uint64_t links_max; /* of free lists, read one by one: beyond, a table of all is made; 0: the usual number */
 };
 
 struct silt_heap_block {
@@ -67,7 +69,8 @@ struct silt_heap_block {
 	uint32_t flags;      /* 0 */
 };
 
-/** Gets the blocks in portions, addresses ascending over all calls. Another result than 0 ends the walk with it. */
+/** Gets the blocks in portions, with ascending addresses; but behind the last one may come a second run, of blocks that could
+ *  not be told from free ones before. Another result than 0 ends the walk with it. */
 typedef int (*silt_heap_sink)(void *data, const struct silt_heap_block *blocks, size_t count);
 
 enum silt_heap_kind {
@@ -115,6 +118,27 @@ bool silt_heap_in_allocator(const struct silt_heap *h, silt_addr pc);
  */
 int silt_heap_walk(struct silt_heap *h, const struct silt_maps *maps, const struct silt_heap_thread *threads,
 		   uint32_t thread_count, silt_heap_sink sink, void *data, struct silt_error *err);
+
+/** What a walk would do, for whoever can do it faster. Borrowed until the next walk or plan. */
+struct silt_heap_plan {
+	/** Stretches of glibc's chunks, ascending. */
+	const struct silt_heap_stretch {
+		silt_addr start, end; /* of private memory that can be read */
+		silt_addr top;	      /* the arena's top chunk, 0: not here */
+		bool main;	      /* of the main arena */
+	} *stretches;
+	size_t stretch_count;
+	/** Blocks in them that are free although the chunk behind calls them in use, ascending; the low four bits say why. */
+	const uint64_t *free;
+	size_t free_count;
+	/** All other blocks. */
+	const struct silt_heap_block *blocks;
+	size_t block_count;
+};
+
+/** As silt_heap_walk, without walking. UNSUPPORTED: only a walk will do. */
+int silt_heap_plan(struct silt_heap *h, const struct silt_maps *maps, const struct silt_heap_thread *threads, uint32_t thread_count,
+		   struct silt_heap_plan *ret, struct silt_error *err);
 
 /** Heaps, of all allocators. */
 uint32_t silt_heap_count(const struct silt_heap *h);

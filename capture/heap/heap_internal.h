@@ -29,15 +29,31 @@ bool silt_heap_memory_read(struct silt_heap_memory *m, silt_addr addr, void *buf
 bool silt_heap_memory_u64(struct silt_heap_memory *m, silt_addr addr, uint64_t *ret);
 bool silt_heap_memory_u32(struct silt_heap_memory *m, silt_addr addr, uint32_t *ret);
 
+/* ---- ahead.c ---- */
+
+/** Another thread that reads what will be wanted next. */
+struct silt_heap_ahead;
+/** NULL: there is no second processor, or no memory; then everything is read by who wants it. The reader must bear calls from another
+ *  thread. */
+struct silt_heap_ahead *silt_heap_ahead_create(const struct silt_heap_reader *reader);
+void silt_heap_ahead_destroy(struct silt_heap_ahead *a);
+/** A piece that holds `need` bytes at addr, and from then on those behind it, up to limit. The bytes are valid until the next
+ *  call. False: they cannot be read. */
+bool silt_heap_ahead_take(struct silt_heap_ahead *a, silt_addr addr, size_t need, silt_addr limit, const uint8_t **ret_bytes,
+			  silt_addr *ret_start, size_t *ret_size);
+
 /** A piece of target memory that moves forward; its size follows how much of it is used. */
 struct silt_heap_window {
 	struct silt_heap_memory *m;
-	uint8_t *bytes;
+	struct silt_heap_ahead *ahead; /* NULL: none */
+	uint8_t *own;
+	const uint8_t *bytes; /* own, or a piece that was read ahead */
 	silt_addr start;
 	size_t size, goal;
 };
 
-bool silt_heap_window_init(struct silt_heap_window *w, struct silt_heap_memory *m);
+/** ahead: may be NULL. */
+bool silt_heap_window_init(struct silt_heap_window *w, struct silt_heap_memory *m, struct silt_heap_ahead *ahead);
 void silt_heap_window_deinit(struct silt_heap_window *w);
 /** Behind silt_heap_window_at: reads anew from addr on, at most to limit. */
 const uint8_t *silt_heap_window_refill(struct silt_heap_window *w, silt_addr addr, size_t need, silt_addr limit);
@@ -111,11 +127,16 @@ struct silt_heap {
 	char libc[32];
 
 	/* The walk under way. */
+	struct silt_heap_ahead *ahead; /* NULL: none */
 	const struct silt_heap_thread *threads;
 	uint32_t thread_count;
 	SILT_VEC(struct silt_heap_extent) extents; /* sorted */
 	SILT_VEC(struct silt_heap_single) singles; /* sorted */
 	SILT_VEC(uint64_t) free;                   /* sorted */
+	struct silt_glibc_links *links; /* free lists too long to be known before the walk; NULL: none */
+	struct silt_glibc *links_of;
+	SILT_VEC(struct silt_heap_stretch) stretches; /* for silt_heap_plan */
+	SILT_VEC(struct silt_heap_block) others;
 	uint64_t block_bound;
 	uint64_t resync_budget; /* chains that may still be tried where headers are damaged */
 	bool no_memory;
@@ -153,10 +174,13 @@ bool silt_glibc_busy(struct silt_heap *h, struct silt_glibc *g, const struct sil
 void silt_glibc_plan(struct silt_heap *h, struct silt_glibc *g);
 /** Fills singles, once the extents of all are sorted. */
 void silt_glibc_plan_mapped(struct silt_heap *h, struct silt_glibc *g);
-/** Fills free, once the singles are sorted, too. */
+/** Fills free, once the singles are sorted, too; or links, when the lists are long. */
 void silt_glibc_plan_free(struct silt_heap *h, struct silt_glibc *g);
 
 struct silt_heap_emitter;
+/** Behind the walk: follows the lists in h->links, and hands out what was held back and is not free. Returns what the sink
+ *  returned. */
+int silt_glibc_finish(struct silt_heap *h, struct silt_heap_emitter *out);
 /** Walks one extent's chunks. Returns what the sink returned. */
 int silt_glibc_walk(struct silt_heap *h, const struct silt_heap_extent *e, struct silt_heap_window *w,
 		    struct silt_heap_emitter *out);

@@ -45,7 +45,7 @@ static size_t read_process(void *data, silt_addr addr, void *buffer, size_t size
 
 struct silt_heap_reader silt_heap_process_reader(struct silt_heap_process *p)
 {
-	return (struct silt_heap_reader){ .read = read_process, .data = p };
+	return (struct silt_heap_reader){ .read = read_process, .data = p, .any_thread = true };
 }
 
 /* ---- small reads ---- */
@@ -120,16 +120,25 @@ bool silt_heap_memory_u32(struct silt_heap_memory *m, silt_addr addr, uint32_t *
 
 /* ---- the window ---- */
 
-bool silt_heap_window_init(struct silt_heap_window *w, struct silt_heap_memory *m)
+bool silt_heap_window_init(struct silt_heap_window *w, struct silt_heap_memory *m, struct silt_heap_ahead *ahead)
 {
-	*w = (struct silt_heap_window){ .m = m, .bytes = malloc(WINDOW_MAX), .goal = WINDOW_MIN };
-	return w->bytes;
+	*w = (struct silt_heap_window){ .m = m, .ahead = ahead, .own = malloc(WINDOW_MAX), .goal = WINDOW_MIN };
+	w->bytes = w->own;
+	return w->own;
 }
 
 void silt_heap_window_deinit(struct silt_heap_window *w)
 {
-	free(w->bytes);
+	free(w->own);
+	w->own = NULL;
 	w->bytes = NULL;
+}
+
+/* Where pieces follow each other, all that is left of a stretch is likely to be wanted. */
+static bool take_ahead(struct silt_heap_window *w, silt_addr addr, size_t need, silt_addr limit)
+{
+	return w->ahead && w->goal == WINDOW_MAX &&
+	       silt_heap_ahead_take(w->ahead, addr, need, limit, &w->bytes, &w->start, &w->size);
 }
 
 /* Large blocks are jumped over, and what lies inside them is better left alone: it may be swapped out. Where pieces
@@ -147,6 +156,8 @@ const uint8_t *silt_heap_window_refill(struct silt_heap_window *w, silt_addr add
 		w->goal = WINDOW_MIN;
 	if (w->goal > WINDOW_MAX)
 		w->goal = WINDOW_MAX;
+	if (take_ahead(w, addr, need, limit))
+		return w->bytes + (addr - w->start);
 	size = w->goal > need ? w->goal : need;
 	/* Up to a page's end: the kernel copies page by page. */
 	size = ((addr + size) | (SILT_HEAP_PAGE - 1)) + 1 - addr;
@@ -154,7 +165,11 @@ const uint8_t *silt_heap_window_refill(struct silt_heap_window *w, silt_addr add
 		size = WINDOW_MAX;
 	if (size > limit - addr)
 		size = (size_t)(limit - addr);
+	w->bytes = w->own;
 	w->start = addr;
-	w->size = w->m->reader.read(w->m->reader.data, addr, w->bytes, size);
-	return w->size >= need ? w->bytes : NULL;
+	w->size = w->m->reader.read(w->m->reader.data, addr, w->own, size);
+	if (w->size >= need)
+		return w->bytes;
+	w->goal = WINDOW_MIN;
+	return NULL;
 }

@@ -22,8 +22,8 @@ KINDS = ("nanosleep clock_nanosleep usleep poll ppoll select pselect epoll_wait 
 
 
 @contextlib.contextmanager
-def running(*command, **options):
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
+def running(*command, stdin=subprocess.DEVNULL, **options):
+    process = subprocess.Popen(command, stdin=stdin, **options)
     try:
         yield process
     finally:
@@ -115,20 +115,24 @@ def traced():
 
 
 def forked():
-    """A child of an attached process goes on untracked, and can be attached to or cleaned itself."""
+    """A child of a process that was attached to alone goes on untracked, and can be attached to or cleaned itself."""
     code = ("import os, sys, time\n"
-            "time.sleep(0.5)\n"
+            "print('ready', flush=True)\n"
+            "sys.stdin.readline()\n"
             "pid = os.fork()\n"
+            "if pid: print(pid, flush=True)\n"
             "n = 0\n"
             "while True:\n"
             "    n += len([bytes(100) for i in range(1000)])\n"
             "    time.sleep(0.001)\n")
-    with running(sys.executable, "-c", code, env={**os.environ, "PYTHONMALLOC": "malloc"}) as p:
-        time.sleep(0.3)
+    with running(sys.executable, "-c", code, env={**os.environ, "PYTHONMALLOC": "malloc"}, stdin=subprocess.PIPE,
+                 stdout=subprocess.PIPE) as p:
+        check(p.stdout.readline() == b"ready\n", "it does not begin")
         fds = descriptors(p.pid)
-        silt("attach", "-q", p.pid)
-        time.sleep(0.7)
-        child = int(subprocess.run(["pgrep", "-P", str(p.pid)], capture_output=True, check=True).stdout.split()[0])
+        silt("attach", "-q", "--no-follow", p.pid)
+        p.stdin.write(b"\n")
+        p.stdin.flush()
+        child = int(p.stdout.readline())
         try:
             silt("attach", "-q", child)
             _, out, _ = silt("show", "--json", child)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The heap walkers on memory that holds anything. The first byte of the input chooses the glibc layout of a sound image and
- * whether threads are known; then come changes: offset (2 bytes), length (1, at most 16), bytes.
+ * The heap walkers on memory that holds anything. The first byte of the input chooses the glibc layout of a sound image,
+ * whether threads are known, and whether free lists count as long; then come changes: offset (2 bytes), length (1, at most 16), bytes.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -9,14 +9,20 @@
 #include "tests/fuzz/driver.h"
 #include "tests/heap/image.h"
 
+struct order {
+	silt_addr last;
+	unsigned runs; /* ascending, so far */
+};
+
 static int take(void *data, const struct silt_heap_block *blocks, size_t count)
 {
-	silt_addr *last = data;
+	struct order *o = data;
 
 	for (size_t i = 0; i < count; i++) {
-		if (blocks[i].addr <= *last)
+		o->runs += blocks[i].addr <= o->last;
+		if (o->runs > 1 || blocks[i].addr == o->last)
 			abort();
-		*last = blocks[i].addr;
+		o->last = blocks[i].addr;
 	}
 	return 0;
 }
@@ -43,18 +49,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static struct image m;
 	struct silt_heap_target target = { .reader = image_reader(&m), .maps = &m.maps, .modules = &m.modules };
 	struct silt_heap *h;
-	silt_addr last = 0;
+	struct order order = { 0 };
 	bool threads;
 
 	if (!size)
 		return 0;
 	image_fill(&m, data[0] % IMAGE_VARIANTS);
 	threads = data[0] & 0x80;
+	target.links_max = data[0] & 0x40 ? 1 : 0;
 	change(&m, data + 1, size - 1);
 	if (silt_heap_open(&target, &h, NULL))
 		return 0;
 	silt_heap_busy(h, &m.thread, threads);
-	silt_heap_walk(h, &m.maps, threads ? &m.thread : NULL, threads, take, &last, NULL);
+	silt_heap_walk(h, &m.maps, threads ? &m.thread : NULL, threads, take, &order, NULL);
 	silt_heap_destroy(h);
 	return 0;
 }

@@ -94,6 +94,7 @@ static void take_copy(struct copy *c, pid_t pid)
 struct seen {
 	const struct copy *copy;
 	silt_addr last;
+	unsigned runs; /* of ascending addresses, but the first */
 	uint64_t count;
 };
 
@@ -103,7 +104,8 @@ static int look(void *data, const struct silt_heap_block *blocks, size_t count)
 	uint32_t i;
 
 	for (size_t k = 0; k < count; k++) {
-		if (blocks[k].addr <= s->last)
+		s->runs += blocks[k].addr < s->last;
+		if (blocks[k].addr == s->last || s->runs > 1)
 			fail("blocks out of order", blocks[k].addr);
 		if (!region_of(s->copy, blocks[k].addr, &i))
 			fail("a block outside of memory", blocks[k].addr);
@@ -113,9 +115,11 @@ static int look(void *data, const struct silt_heap_block *blocks, size_t count)
 	return 0;
 }
 
-static uint64_t walk(const struct copy *c)
+/* long_lists: free lists are followed in a table, as where they are long. */
+static uint64_t walk(const struct copy *c, bool long_lists)
 {
-	struct silt_heap_target target = { .reader = { read_copy, (void *)c }, .maps = &c->maps, .modules = &c->modules };
+	struct silt_heap_target target = { .reader = { read_copy, (void *)c, true }, .maps = &c->maps, .modules = &c->modules,
+					   .links_max = long_lists };
 	struct silt_heap_thread thread = { 0 };
 	struct seen s = { .copy = c };
 	struct silt_heap *h;
@@ -175,17 +179,19 @@ int main(int argc, char **argv)
 	rounds = strtoull(argv[2], NULL, 10);
 	x = strtoull(argv[3], NULL, 10) * 2654435761u + 88172645463325252ull;
 	take_copy(&c, (pid_t)atoi(argv[1]));
-	sound = walk(&c);
+	sound = walk(&c, false);
 	if (!sound)
 		fail("the sound copy has no blocks", 0);
+	if (walk(&c, true) != sound)
+		fail("another number of blocks with a table of links than", sound);
 	for (uint64_t i = 0; i < rounds; i++) {
 		unsigned n = damage(&c, &x, undo);
 
-		walk(&c);
+		walk(&c, i % 2);
 		while (n--)
 			memcpy(undo[n].at, &undo[n].word, 8);
 	}
-	if (walk(&c) != sound)
+	if (walk(&c, false) != sound)
 		fail("the copy was not restored", sound);
 	printf("%" PRIu64 " damaged copies of a heap of %" PRIu64 " blocks were walked\n", rounds, sound);
 	return 0;

@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Children that an attached process forks are tracked like it: each block of theirs is known, they can be captured and detached from, and
+their last states are kept.
+
+usage: children.py [follow|end|none]…   environment: SILT, SILT_CHILDREN, SILT_BLOCKS, SILT_SOURCE
+"""
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from target import check, check_clean, check_free, descriptors, main, maps, silt
+
+sys.path.insert(0, os.path.join(os.environ["SILT_SOURCE"], "tests/truth"))
+import dumps  # noqa: E402
+
+BLOCKS, CHILDREN, FORKS = os.environ["SILT_BLOCKS"], os.environ["SILT_CHILDREN"], 4
+
+
+def wait_until(condition, what, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        check(time.monotonic() < end, what)
+        time.sleep(0.005)
+
+
+class Family:
+    """The program, and what its children told."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.process = subprocess.Popen([CHILDREN, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.pid = self.process.pid
+        check(self.process.stdout.readline() == b"ready\n", "it does not begin")
+
+    def fork(self, count):
+        """Lets it fork, and waits for what all children and grandchildren kept. Returns their numbers."""
+        known = set(self.told())
+        self.process.stdin.write(b"\n" * count)
+        self.process.stdin.flush()
+        wait_until(lambda: len(set(self.told()) - known) == 2 * count, f"{count} children did not tell what they keep")
+        return sorted(set(self.told()) - known)
+
+    def told(self):
+        return [int(name) for name in os.listdir(self.folder) if name.isdigit()]
+
+    def ledger(self, pid):
+        with open(os.path.join(self.folder, str(pid)), encoding="utf-8") as f:
+            return {int(addr, 16): int(size) for addr, size in (line.split() for line in f)}
+
+    def more(self, pid):
+        os.unlink(os.path.join(self.folder, str(pid)))
+        os.kill(pid, signal.SIGUSR1)
+        wait_until(lambda: pid in self.told(), f"child {pid} does not go on")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        for pid in self.told():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def check_dump(family, pid, path):
+    """Its blocks are those the child keeps, no more and no less, each with a stack."""
+    dump, ledger = dumps.Dump(BLOCKS, path), family.ledger(pid)
+    found = {addr: size for addr, (size, _) in dump.blocks.items()}
+    check(dump.process["pid"] == pid, f"{path} is of process {dump.process['pid']}")
+    check(found == ledger, f"child {pid}: {len(found)} blocks in the dump, {len(ledger)} in its ledger, "
+          f"{len(set(found.items()) ^ set(ledger.items()))} differ: {dump.notes}")
+    check(all(dump.stack_of(addr)[1] for addr in found), f"child {pid}: blocks without a stack")
+
+
+def follow():
+    """Captured, detached from one after another in any order; all go on."""
+    with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder, Family(folder) as family:
+        out, one = os.path.join(folder, "last.silt"), os.path.join(folder, "one.silt")
+        before = family.fork(1)
+        fds = descriptors(family.pid)
+        silt("attach", "-q", "-o", out, family.pid)
+        children = family.fork(FORKS)
+        for pid in children:
+            silt("capture", "-q", "-o", one, pid)
+            check_dump(family, pid, one)
+        for n, pid in enumerate([children[0], family.pid, *children[1:]]):
+            last = out if pid == family.pid else os.path.join(folder, f"last.{pid}.silt")
+            if pid != family.pid:
+                family.more(pid)
+            silt("detach", "-q", pid)
+            check(os.path.exists(last), f"{last} is not there")
+            if pid != family.pid:
+                check_dump(family, pid, last)
+                family.more(pid)
+            check_clean(pid, fds)
+            check("silt" not in maps(pid).replace(folder, "").replace(CHILDREN, ""), maps(pid))
+            check_free(pid)
+            if n == 2:  # tracked again, while others of the first attach are left
+                silt("attach", "-q", pid)
+                family.more(pid)
+                silt("detach", "-q", pid)
+                check_clean(pid, fds)
+        for pid in before:
+            check("memfd" not in maps(pid), "a child of before is tracked")
+        wait_until(lambda: not subprocess.run(["pgrep", "-f", f"silt attach.*{folder}"], capture_output=True, check=False).stdout,
+                   "somebody still holds the database")
+
+
+def end():
+    """Last states are written when children end, also after their parent; time ends them all."""
+    with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder, Family(folder) as family:
+        out = os.path.join(folder, "last.silt")
+        fds = descriptors(family.pid)
+        silt("attach", "-q", "-o", out, family.pid)
+        children = family.fork(FORKS)
+        os.kill(children[0], signal.SIGKILL)
+        last = {pid: os.path.join(folder, f"last.{pid}.silt") for pid in children}
+        wait_until(lambda: os.path.exists(last[children[0]]), "no dump of a killed child")
+        check_dump(family, children[0], last[children[0]])
+        silt("detach", "-q", family.pid)
+        for pid in children[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in children[1:]:
+            wait_until(lambda p=pid: os.path.exists(last[p]), f"no dump of child {pid}")
+            check_dump(family, pid, last[pid])
+        out = os.path.join(folder, "time.silt")
+        with subprocess.Popen([os.environ["SILT"], "attach", "-q", "-o", out, "--duration", "2s", str(family.pid)]) as p:
+            wait_until(lambda: "memfd:silt-db" in maps(family.pid), "attached")
+            time.sleep(0.1)  # until the jumps are written
+            children = family.fork(1)
+            check(p.wait(30) == 0, f"status {p.returncode}")
+        for pid in children:
+            check_dump(family, pid, os.path.join(folder, f"time.{pid}.silt"))
+            check_clean(pid, fds)
+            family.more(pid)
+        check_clean(family.pid, fds)
+
+
+def none():
+    """--no-follow: untracked, but clean once detached from."""
+    with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder, Family(folder) as family:
+        fds = descriptors(family.pid)
+        silt("attach", "-q", "--no-follow", family.pid)
+        for pid in family.fork(1):
+            _, out, _ = silt("show", "--json", pid)
+            check("the process is not tracked" in out, out[-500:])
+            silt("detach", "-q", pid)
+            check_clean(pid, fds)
+            family.more(pid)
+        silt("detach", "-q", family.pid)
+        check_clean(family.pid, fds)
+
+
+TESTS = {f.__name__: f for f in (follow, end, none)}
+
+if __name__ == "__main__":
+    sys.exit(main(TESTS))
