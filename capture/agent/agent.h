@@ -244,6 +244,11 @@ enum {
  * gets more of them. */
 #define WALK_MEMOS 8u
 #define WALK_MEMOS_MORE 128u
+/* Where the walk before met a remembered one: the slot of the first frame found to be common to them; 0: they did not meet. */
+struct walk_meeting {
+	uint64_t slot;
+	uint32_t turn; /* counts walks */
+};
 struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t busy;   /* inside the agent: a signal handler that gets here takes the nested way */
 	uint32_t nested; /* depth of that */
@@ -263,6 +268,7 @@ struct agent_thread { /* the first cache lines serve the common way */
 	int64_t sample_left;
 	uint64_t random;
 	uint32_t rebuilds; /* walks not found among the memos */
+	struct walk_meeting met;
 	/* Of full length: where new frames are put together; a walk unwound anew; a signal handler's. */
 	struct walk_frame *spare;
 	struct walk_list anew_list, nested_list;

@@ -142,7 +142,7 @@ static bool memo_splice(struct walk_memo *m, uint64_t held, const struct unwound
 	} else {
 		w->tail[held + count] = 0;
 	}
-	if (fresh != w->frame)
+	if (fresh != w->frame + held)
 		fresh_copy(w->frame + held, fresh, count);
 	w->end = dest + outer;
 	w->nodes_from = dest + nodes;
@@ -171,19 +171,20 @@ static bool walk_on(struct agent_thread *t, struct walk_memo *m, uint64_t held, 
 		    struct unwound *u)
 {
 	struct step s = { .slot = held ? m->list.frame[held].slot : (uint64_t)&fp[1] };
-	struct walk_frame *fresh = from == m ? t->spare : m->list.frame; /* what may be joined must not be written over */
-	struct walk_frame *join = from->list.frame + held;
+	/* What may be joined must not be written over. */
+	struct walk_frame *fresh = from == m ? t->spare : m->list.frame + held;
+	struct walk_frame *join = from == m ? m->list.frame + held : from->list.frame;
 	uint64_t depth = agent_hot.options.max_depth, room = (m->capacity < depth ? m->capacity : depth) - held;
 
 	if (LIKELY(!t->with_bp)) {
-		unwind_plain(u, fresh, room, s.slot, from, join);
+		unwind_plain(u, fresh, room, s.slot, from, join, &t->met);
 		t->with_bp = u->need_bp ? WITH_BP_WALKS : 0;
 	}
 	if (UNLIKELY(t->with_bp)) {
 		t->with_bp--;
 		s.sp = s.slot + 8;
 		s.bp = bp_follow(m, m->list.frame + held, fp[0]);
-		unwind_with_bp(u, fresh, room, s, from, join);
+		unwind_with_bp(u, fresh, room, s, from, join, &t->met);
 	}
 	if (UNLIKELY(u->generic || ((u->flags & SILT_DB_STACK_DEPTH) && held + room < depth)))
 		return false;
@@ -214,11 +215,18 @@ static COLD bool walk_anew(struct agent_thread *t, struct walk_memo *m, const ui
 
 enum rebuilt { REBUILT, REBUILT_ONCE, REBUILT_IN_ANEW };
 
+/* Is a of the same stack as b, which is not empty, and of the same time? */
+static bool memo_akin(const struct walk_memo *a, const struct walk_memo *b)
+{
+	return a->list.end != a->list.frame && a->generation == b->generation && a->list.end[-1].slot == b->list.end[-1].slot;
+}
+
 /* Makes m the walk of now. stuck: m's first frame that does not hold; NULL: nothing of m does. REBUILT_ONCE: it must not be
  * remembered; REBUILT_IN_ANEW: and it stands in t->anew_list. */
 static enum rebuilt memo_rebuild(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, struct walk_frame *stuck)
 {
-	const struct walk_memo *from = t->recent; /* its outer frames are the likeliest to hold */
+	/* Its outer frames are the likeliest to hold; and while it is not m, new frames can be put where they belong. */
+	const struct walk_memo *from = t->recent;
 	const struct walk_frame *from_end;
 	struct walk_frame *studied;
 	struct unwound u;
@@ -226,7 +234,8 @@ static enum rebuilt memo_rebuild(struct agent_thread *t, struct walk_memo *m, co
 
 	if (stuck && stuck > m->list.frame && stuck <= m->list.plain_end && !m->list.specials) {
 		held = (uint64_t)(stuck - m->list.frame);
-		from = m;
+		if (!memo_akin(from, m))
+			from = m;
 	}
 	from_end = from->list.end;
 	if (LIKELY(m->capacity && from_end != from->list.frame && from->generation == agent_hot.module_generation) &&

@@ -23,12 +23,12 @@ struct unwound {
 };
 
 /** Unwinds from slot outward by rsp alone, into out, at most `room` frames; looks in `from` from `join` on for where it goes on
- *  as remembered. */
+ *  as remembered. met: where that was in the walk before, and then in this one. */
 void unwind_plain(struct unwound *u, struct walk_frame *out, uint64_t room, uint64_t slot, const struct walk_memo *from,
-		  struct walk_frame *join);
-/** The same with rsp and rbp, through signal frames too. from NULL: nothing to look in. */
+		  struct walk_frame *join, struct walk_meeting *met);
+/** The same with rsp and rbp, through signal frames too. from NULL: nothing to look in; then met may be NULL. */
 void unwind_with_bp(struct unwound *u, struct walk_frame *out, uint64_t room, struct step s, const struct walk_memo *from,
-		    struct walk_frame *join);
+		    struct walk_frame *join, struct walk_meeting *met);
 /** The whole walk of the hook whose frame is fp into w, nothing remembered. */
 void unwind_anew(struct walk_list *w, const uint64_t *fp);
 

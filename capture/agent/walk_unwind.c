@@ -10,18 +10,41 @@
 
 #define FRAME_SUSPICIOUS (1ull << 20) /* a larger frame is looked at with care before its words are read */
 
-/* Looks for the remembered walk after 2, 4, 8, 16, 32, 64, 96... new frames. */
+/* Looks for the remembered walk after 2, 4, 8, 16, 32, 64, 96... new frames; or first where the walk before met its own, for each look
+ * costs as much as four frames, and what programs have in common mostly begins at the same place. */
 enum { LOOK_FIRST = 2, LOOK_APART = 32, LOOK_ATTEMPTS = 2 };
+/* One walk in so many is looked for from the beginning: perhaps it is met further in by now. */
+enum { LOOK_EARLY = 8 };
 
 struct look {
 	const struct walk_memo *memo;
 	struct walk_frame *from; /* frames inward of here are behind the new walk already */
+	struct walk_frame *limit; /* the new walk has no more room */
+	struct walk_frame *next; /* to be looked at this frame... */
+	uint64_t next_slot; /* ...or that which is read from here or further out */
 	uint32_t attempts;
 };
 
-static uint64_t look_apart(uint64_t frames)
+static void look_start(struct look *l, struct walk_frame *out, uint64_t room, const struct walk_memo *from, struct walk_frame *join,
+		       struct walk_meeting *met)
 {
-	return frames < LOOK_APART ? frames : LOOK_APART; /* the walk so far is doubled, at first */
+	*l = (struct look){ .memo = from, .from = join, .limit = out + room, .next = out + LOOK_FIRST, .next_slot = ~0ull };
+	/* Not on another stack than that of the walk before. */
+	if (from && met && met->slot >= join->slot && met->slot <= from->list.end[-1].slot && ++met->turn % LOOK_EARLY) {
+		l->next_slot = met->slot;
+		l->next = l->limit;
+	}
+	if (l->next > l->limit)
+		l->next = l->limit;
+}
+
+/* After f, the last of count new frames, nothing was found. */
+static void look_later(struct look *l, struct walk_frame *f, uint64_t count)
+{
+	l->next_slot = ~0ull;
+	l->next = f + (count < LOOK_APART ? count : LOOK_APART); /* the walk so far is doubled, at first */
+	if (l->next > l->limit)
+		l->next = l->limit;
 }
 
 /* The remembered frame behind the one that is equal to f, when from there on the remembered walk holds; else NULL. s is what f was left
@@ -46,18 +69,19 @@ static struct walk_frame *look_for(struct look *l, const struct walk_frame *f, c
 }
 
 void unwind_plain(struct unwound *u, struct walk_frame *out, uint64_t room, uint64_t slot, const struct walk_memo *from,
-		  struct walk_frame *join)
+		  struct walk_frame *join, struct walk_meeting *met)
 {
-	struct walk_frame *f = out, *limit = out + room, *stop = out + LOOK_FIRST < limit ? out + LOOK_FIRST : limit;
-	struct look look = { from, join, 0 };
-	uint64_t pc, word;
+	struct walk_frame *f = out;
+	struct look look;
+	uint64_t pc, word, here;
 	uint32_t rules = 0, rule;
 
 	*u = (struct unwound){ .join = NULL };
+	look_start(&look, out, room, from, join, met);
 	for (;;) {
 		word = ATOMIC_LOAD(&agent_rules[*(const volatile uint16_t *)slot]); /* by the pc's low bits */
 		pc = word_at(slot);
-		f->slot = slot;
+		f->slot = here = slot;
 		f->pc = pc;
 		rule = (uint32_t)word;
 		/* rsp and an offset that fits into the low 16 bits, which are then offset + CFI_T_RSP. */
@@ -79,20 +103,20 @@ void unwind_plain(struct unwound *u, struct walk_frame *out, uint64_t room, uint
 				u->need_bp = CFI_TYPE(rule) != CFI_T_END;
 			break;
 		}
-		if (UNLIKELY(f == stop)) {
+		if (UNLIKELY((f == look.next) | (here >= look.next_slot))) {
 			struct step s = { .slot = slot };
 
 			if (look.memo && (u->join = look_for(&look, f - 1, &s, false)))
 				break;
-			if (f == limit) {
+			if (f == look.limit) {
 				if (word_at(slot))
 					u->flags = SILT_DB_STACK_DEPTH;
 				break;
 			}
-			stop = f + look_apart((uint64_t)(f - out));
-			stop = stop < limit ? stop : limit;
+			look_later(&look, f, (uint64_t)(f - out));
 		}
 	}
+	met->slot = u->join ? u->join[-1].slot : 0;
 	u->end = f;
 	u->rules = rules;
 }
@@ -176,13 +200,14 @@ static ALWAYS_INLINE enum step_result step_out(struct step *s, uint32_t rule)
 }
 
 void unwind_with_bp(struct unwound *u, struct walk_frame *out, uint64_t room, struct step s, const struct walk_memo *from,
-		    struct walk_frame *join)
+		    struct walk_frame *join, struct walk_meeting *met)
 {
-	struct walk_frame *f = out, *limit = out + room, *stop = out + LOOK_FIRST < limit ? out + LOOK_FIRST : limit;
-	struct look look = { from, join, 0 };
+	struct walk_frame *f = out;
+	struct look look;
 	uint32_t rules = 0, uses_bp = 0, specials = 0;
 
 	*u = (struct unwound){ .join = NULL };
+	look_start(&look, out, room, from, join, met);
 	for (;;) {
 		uint64_t pc = word_at(s.slot);
 		uint32_t rule = rule_get(s.interrupted ? pc | RULE_EXACT : pc);
@@ -209,18 +234,19 @@ void unwind_with_bp(struct unwound *u, struct walk_frame *out, uint64_t room, st
 		}
 		uses_bp |= CFI_TYPE(rule) ^ CFI_T_RSP; /* not for the outermost frame: nothing leaves it */
 		specials |= CFI_TYPE(rule) > CFI_T_RBP;
-		if (UNLIKELY(f == stop)) {
+		if (UNLIKELY((f == look.next) | (f[-1].slot >= look.next_slot))) {
 			if (look.memo && (u->join = look_for(&look, f - 1, &s, true)))
 				break;
-			if (f == limit) {
+			if (f == look.limit) {
 				if (word_at(s.slot))
 					u->flags = SILT_DB_STACK_DEPTH;
 				break;
 			}
-			stop = f + look_apart((uint64_t)(f - out));
-			stop = stop < limit ? stop : limit;
+			look_later(&look, f, (uint64_t)(f - out));
 		}
 	}
+	if (met)
+		met->slot = u->join ? u->join[-1].slot : 0;
 	u->end = f;
 	u->rules = rules;
 	u->uses_bp = uses_bp;
@@ -232,7 +258,7 @@ COLD void unwind_anew(struct walk_list *w, const uint64_t *fp)
 	struct step s = { .slot = (uint64_t)&fp[1], .sp = (uint64_t)&fp[2], .bp = fp[0] };
 	struct unwound u;
 
-	unwind_with_bp(&u, w->frame, agent_hot.options.max_depth, s, NULL, NULL);
+	unwind_with_bp(&u, w->frame, agent_hot.options.max_depth, s, NULL, NULL, NULL);
 	w->end = u.end;
 	w->flags = u.flags;
 	w->uses_bp = u.uses_bp;
