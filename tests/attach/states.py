@@ -45,7 +45,8 @@ WAIT = 3  # seconds
 
 
 def waiting(kind, seconds):
-    return running(WAITS, kind, str(seconds), stdout=subprocess.PIPE)
+    # Without a buffer: communicate() with a time limit does not see what readline() has read ahead.
+    return running(WAITS, kind, str(seconds), stdout=subprocess.PIPE, bufsize=0)
 
 
 def visit(kind, process, env):
