@@ -84,7 +84,10 @@ static int check_sessions(const struct silt_analysis *r, struct silt_error *err)
 				      "--new needs two dumps of one run: these are of pid %u and pid %u, tracked "
 				      "separately; leave --new out to compare them",
 				      b->process.pid, a->process.pid);
-	if (a->process.epoch <= b->process.epoch)
+	if (a->process.epoch == b->process.epoch)
+		return silt_error_set(err, SILT_E_UNSUPPORTED, "--new needs two dumps: both are dump %u of the run",
+				      b->process.epoch);
+	if (a->process.epoch < b->process.epoch)
 		return silt_error_set(
 			err, SILT_E_UNSUPPORTED,
 			"--new needs BEFORE to be the older dump: these are dumps %u and %u of the run; swap them",

@@ -21,6 +21,8 @@ int silt_run_create(const struct silt_db_options *options, struct silt_run **ret
 /** The same in an empty memfd that another process made. Takes fd over. */
 int silt_run_adopt(int fd, const struct silt_db_options *options, struct silt_run **ret, struct silt_error *err);
 void silt_run_destroy(struct silt_run *run);
+/** What ASAN_OPTIONS=… must be in a target's environment, where it is `old` now (NULL: not set): see SILT_DB_ASAN. False: too long. */
+bool silt_run_asan_environment(const char *old, char *ret, size_t size);
 /** The environment entries a target needs ("SILT_AGENT=…", and LD_PRELOAD with the agent put in front of `preload`, may be
  *  NULL). agent is the path of the agent object. Buffers are the caller's. */
 int silt_run_environment(const struct silt_run *run, const char *agent, const char *preload, char *ret_agent_env,

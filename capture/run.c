@@ -152,6 +152,13 @@ int silt_run_environment(const struct silt_run *run, const char *agent, const ch
 	return 0;
 }
 
+bool silt_run_asan_environment(const char *old, char *ret, size_t size)
+{
+	int n = snprintf(ret, size, SILT_DB_ASAN "%s%s" SILT_DB_ASAN_OPTION, old ? old : "", old ? ":" : "");
+
+	return n > 0 && (size_t)n < size;
+}
+
 int silt_run_recycle(struct silt_run *run, uint32_t slot, struct silt_error *err)
 {
 	struct silt_db_run *p = run->page;

@@ -157,10 +157,12 @@ static int check_output(const char *path, struct silt_error *err)
 
 static int set_environment(const struct silt_launch *launch, struct silt_error *err)
 {
-	static char agent[128], preload[16384];
+	static char agent[128], preload[16384], asan[4096];
 	int rc = silt_run_environment(launch->run, launch->agent, getenv("LD_PRELOAD"), agent, sizeof(agent), preload,
 				      sizeof(preload), err);
 
+	if (!rc && silt_run_asan_environment(getenv("ASAN_OPTIONS"), asan, sizeof(asan)) && putenv(asan))
+		rc = silt_error_set(err, SILT_E_NOMEM, "out of memory");
 	if (!rc && (putenv(agent) || putenv(preload)))
 		rc = silt_error_set(err, SILT_E_NOMEM, "out of memory");
 	return rc;

@@ -30,6 +30,7 @@ struct agent_tp_slot {
 enum {
 	AGENT_FILTERED = 1,        /* sampling or a minimum size is set */
 	AGENT_BY_THREAD = 4,       /* contexts carry the thread: is this still the one we know? */
+	AGENT_FORKED = 8,          /* forked inside the agent, and still with a copy of the parent's database: see forks.c */
 	AGENT_MODULES_CHANGED = 2, /* ld.so freed something: look at the module list again */
 };
 
@@ -158,6 +159,8 @@ struct agent_module {
 const struct agent_module *module_find(uint64_t pc);
 /** Where its unwind tables are. */
 struct cfi_module module_tables(const struct agent_module *m);
+/** The tables for pc without the module table: that may be locked by this very thread, in what a handler jumped away from. */
+bool module_tables_at(uint64_t pc, struct cfi_module *ret);
 /** Looks for unloaded modules after the loader was active. */
 void module_refresh(void);
 /** Enters every living module into a new database (after fork). */

@@ -91,12 +91,14 @@ void hook_set_aside(struct hook_aside *a, void *old)
 
 void *hook_settle(struct hook_aside *a, void *p, size_t size, bool gone, const uint64_t *fp)
 {
+	struct silt_db_thread *shared = a->context && a->thread ? a->thread->shared : NULL; /* recording may set a fork's child up anew */
+
 	if (p)
 		agent_record((uint64_t)p, size, fp);
 	else if (a->context && !gone)
 		live_insert(a->addr, a->size, a->context);
-	if (a->context && a->thread)
-		ATOMIC_RELEASE(&a->thread->shared->aside_context, 0);
+	if (shared)
+		ATOMIC_RELEASE(&shared->aside_context, 0);
 	return p;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Hooks of what changes the process: threads, sandboxes, exec. */
+#include "capture/agent/forks.h"
 #include "capture/agent/real.h"
 
 #include <stdarg.h>
@@ -49,9 +50,19 @@ EXPORT int prctl(int option, ...)
 	return REAL(prctl)(option, a[0], a[1], a[2], a[3]);
 }
 
+EXPORT int fork(void)
+{
+	return fork_with(REAL(fork), FRAME);
+}
+
+EXPORT int _Fork(void)
+{
+	return fork_with(REAL(_Fork), FRAME);
+}
+
 /* ---- exec: put the agent back into the environment ---- */
 
-/* The program's environment with the agent's two entries. Its room is on the hook's own stack, no more than is needed: crash
+/* The program's environment with the agent's entries. Its room is on the hook's own stack, no more than is needed: crash
  * handlers call exec on alternate stacks of a few kilobytes. */
 struct exec_env {
 	char **envp;
@@ -68,18 +79,31 @@ static size_t env_count(char *const *envp)
 	return n;
 }
 
-static const char *env_preload(char *const *envp)
+static const char *env_value(char *const *envp, const char *name)
 {
 	for (; envp && *envp; envp++)
-		if (str_prefix(*envp, "LD_PRELOAD="))
-			return *envp + 11;
+		if (str_prefix(*envp, name))
+			return *envp + str_length(name);
 	return NULL;
+}
+
+static const char *env_preload(char *const *envp)
+{
+	return env_value(envp, "LD_PRELOAD=");
+}
+
+/* False when the entry has it already, as a program that copied its first environment may. */
+static bool needs_asan_option(const char *old)
+{
+	size_t n = old ? str_length(old) : 0, own = sizeof(SILT_DB_ASAN_OPTION) - 1;
+
+	return n < own || !str_equal(old + n - own, SILT_DB_ASAN_OPTION);
 }
 
 /* Bytes for the new environment; 0: nothing is to be added. */
 static size_t env_room(char *const *envp)
 {
-	const char *old;
+	const char *old, *asan;
 
 	/* From a process that found no slot, too: what it executes may find one. A sandbox may kill for the attempt. */
 	if (!agent_ready() && agent_no_syscalls)
@@ -87,7 +111,9 @@ static size_t env_room(char *const *envp)
 	if (!agent_env_line[0] || !agent_own_path[0])
 		return 0;
 	old = env_preload(envp);
-	return (env_count(envp) + 3) * sizeof(char *) + str_length(agent_own_path) + (old ? str_length(old) : 0) + 32;
+	asan = env_value(envp, SILT_DB_ASAN);
+	return (env_count(envp) + 4) * sizeof(char *) + str_length(agent_own_path) + (old ? str_length(old) : 0) +
+	       (asan ? str_length(asan) : 0) + sizeof(SILT_DB_ASAN SILT_DB_ASAN_OPTION) + 32;
 }
 
 /* True when the entry already names the agent, as a program that copied its first environment may have it. */
@@ -110,8 +136,8 @@ static char *append(char *to, const char *text)
 
 static void env_build(struct exec_env *x, char *const *envp, void *room, size_t size)
 {
-	const char *old = env_preload(envp);
-	bool add_preload = !old || !names_agent(old);
+	const char *old = env_preload(envp), *asan = env_value(envp, SILT_DB_ASAN);
+	bool add_preload = !old || !names_agent(old), add_asan = needs_asan_option(asan);
 	char **out, *text;
 
 	x->envp = (char **)envp;
@@ -127,10 +153,11 @@ static void env_build(struct exec_env *x, char *const *envp, void *room, size_t 
 		x->mapped = size;
 	}
 	out = room;
-	text = (char *)room + (env_count(envp) + 3) * sizeof(char *);
+	text = (char *)room + (env_count(envp) + 4) * sizeof(char *);
 	x->envp = out;
 	for (; envp && *envp; envp++)
-		if (!str_prefix(*envp, SILT_DB_ENV "=") && !(add_preload && str_prefix(*envp, "LD_PRELOAD=")))
+		if (!str_prefix(*envp, SILT_DB_ENV "=") && !(add_preload && str_prefix(*envp, "LD_PRELOAD=")) &&
+		    !(add_asan && str_prefix(*envp, SILT_DB_ASAN)))
 			*out++ = *envp;
 	*out++ = agent_env_line;
 	if (add_preload) {
@@ -138,6 +165,14 @@ static void env_build(struct exec_env *x, char *const *envp, void *room, size_t 
 		text = append(append(text, "LD_PRELOAD="), agent_own_path);
 		if (old && *old)
 			text = append(append(text, ":"), old);
+		*text++ = 0;
+	}
+	if (add_asan) {
+		*out++ = text;
+		text = append(text, SILT_DB_ASAN);
+		if (asan)
+			text = append(append(text, asan), ":");
+		text = append(text, SILT_DB_ASAN_OPTION);
 		*text = 0;
 	}
 	*out = NULL;

@@ -16,25 +16,45 @@
 #define MADV_DONTDUMP 16
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 
-/* Each slot has an address of its own, far from where the kernel and the sanitizers put things (their shadow ends just
- * above 16 TiB), so a window can always grow to its full size. */
-#define WINDOW_BASE 0x200000000000ull
+/* A slot's window is put where it can grow to its full size, and where the sanitizers take a mapping for the program's: just below what
+ * the kernel hands out to most processes. ThreadSanitizer allows 0x7e8000000000 and up (gcc 12's tsan_platform.h, HiAppMem),
+ * MemorySanitizer 0x700000000000 and up; programs built with them end where they find something elsewhere. The second range is for
+ * when the first is taken. */
+static const struct window_range {
+	uint64_t base, count; /* windows that fit */
+} ranges[] = { { 0x7e8000000000ull, 32 }, { 0x200000000000ull, SILT_DB_SLOTS } };
 #define WINDOW_FIRST (32ull << 20) /* address space counts against RLIMIT_AS, so it grows in small steps */
 #define WINDOW_STEP_MAX (64ull << 20)
 
-/* Picks the slot's own place, or lets the kernel choose when something is there already. */
-static void *window_place(uint32_t slot)
+/* Maps [want, + size) where nothing is there yet. */
+static bool window_try(void *want, uint64_t size)
 {
-	void *want = (void *)(WINDOW_BASE + slot * SILT_DB_SLOT_SIZE);
-	long r = sys_mmap(want, WINDOW_FIRST, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+	long r = sys_mmap(want, size, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 
 	if (sys_failed(r))
-		return NULL;
-	if ((void *)r != want) { /* kernels before 4.17 take the address as a hint */
-		sys_munmap((void *)r, WINDOW_FIRST);
-		return NULL;
-	}
-	return want;
+		return false;
+	if ((void *)r == want)
+		return true;
+	sys_munmap((void *)r, size); /* kernels before 4.17 take the address as a hint */
+	return false;
+}
+
+/* A place for the slot; NULL lets the kernel choose. The first round looks whether all of a window would fit, which a limit of address
+ * space may forbid. */
+static void *window_place(uint32_t slot)
+{
+	for (int round = 0; round < 2; round++)
+		for (uint32_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+			uint64_t room = round == 0 ? SILT_DB_SLOT_SIZE : WINDOW_FIRST;
+			uint8_t *want = (uint8_t *)(ranges[i].base + slot % ranges[i].count * SILT_DB_SLOT_SIZE);
+
+			if (!window_try(want, room))
+				continue;
+			if (room > WINDOW_FIRST)
+				sys_munmap(want + WINDOW_FIRST, room - WINDOW_FIRST);
+			return want;
+		}
+	return NULL;
 }
 
 uint8_t *db_map_slot(uint32_t slot, int fd, uint64_t *ret_mapped)
@@ -67,18 +87,6 @@ uint8_t *db_map_slot(uint32_t slot, int fd, uint64_t *ret_mapped)
 	return (uint8_t *)r;
 }
 
-static void signals_block(uint64_t *ret_before)
-{
-	static const uint64_t all = UINT64_MAX;
-
-	arch_syscall6(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)ret_before, sizeof(all), 0, 0);
-}
-
-static void signals_restore(const uint64_t *before)
-{
-	arch_syscall6(__NR_rt_sigprocmask, 2, (long)before, 0, sizeof(*before), 0, 0);
-}
-
 /* Any number of threads may try at once: a stale old size makes mremap fail, and the loop looks again. */
 static bool window_grow(struct silt_db *db, uint64_t need)
 {
@@ -99,13 +107,13 @@ static bool window_grow(struct silt_db *db, uint64_t need)
 		if (next < need)
 			return false;
 		/* A handler that jumped away from here would leave a window larger than anybody knows, which cannot grow again. */
-		signals_block(&signals);
+		sys_signals_block(&signals);
 		r = sys_mremap(db, mapped, next, 0, NULL);
 		if (!sys_failed(r)) {
 			sys_madvise((uint8_t *)db + mapped, next - mapped, MADV_DONTDUMP);
 			atomic_cas64(&db->mapped, mapped, next);
 		}
-		signals_restore(&signals);
+		sys_signals_restore(&signals);
 		if (!sys_failed(r))
 			continue;
 		if (ATOMIC_LOAD(&db->mapped) == mapped && attempt > 4)

@@ -331,6 +331,24 @@ struct cfi_module module_tables(const struct agent_module *m)
 	return cm;
 }
 
+bool module_tables_at(uint64_t pc, struct cfi_module *ret)
+{
+	const struct agent_module *m = known(pc);
+	struct agent_module unknown;
+	struct find_object f;
+
+	if (!m) {
+		if (!look_up(pc, &f) || pc < (uint64_t)f.map_start || pc >= (uint64_t)f.map_end)
+			return false;
+		unknown.start = (uint64_t)f.map_start;
+		unknown.end = (uint64_t)f.map_end;
+		unknown.eh_frame_hdr = (uint64_t)f.eh_frame;
+		m = &unknown;
+	}
+	*ret = module_tables(m);
+	return true;
+}
+
 COLD void module_refresh(void)
 {
 	struct silt_db_module *table = db_at(agent_db()->module_ref);

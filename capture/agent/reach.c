@@ -201,6 +201,20 @@ static void learn_environment(char **envp)
 	own_path_cut();
 }
 
+/* Takes silt's option out of ASAN_OPTIONS=…, see SILT_DB_ASAN. False: nothing else is left of the entry. */
+static bool asan_hide(char *e)
+{
+	uint64_t n = str_length(e), name = sizeof(SILT_DB_ASAN) - 1, own = sizeof(SILT_DB_ASAN_OPTION) - 1;
+
+	if (n < name + own || !str_equal(e + n - own, SILT_DB_ASAN_OPTION))
+		return true;
+	if (n == name + own)
+		return false;
+	if (e[n - own - 1] == ':')
+		e[n - own - 1] = 0;
+	return true;
+}
+
 /* The program shall see its environment as it would be without silt; the exec hooks put the entries back. */
 void reach_hide_environment(char **envp)
 {
@@ -216,7 +230,7 @@ void reach_hide_environment(char **envp)
 	for (char **in = envp; *in; in++) {
 		char *e = *in;
 
-		if (str_prefix(e, SILT_DB_ENV "="))
+		if (str_prefix(e, SILT_DB_ENV "=") || (str_prefix(e, SILT_DB_ASAN) && !asan_hide(e)))
 			continue;
 		if (agent_own_path[0] && str_prefix(e, "LD_PRELOAD=") && str_prefix(e + 11, agent_own_path)) {
 			char *rest = e + 11 + str_length(agent_own_path);

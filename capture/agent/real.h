@@ -31,6 +31,8 @@
 	X(prctl, int, (int, unsigned long, unsigned long, unsigned long, unsigned long))    \
 	X(pthread_create, int, (void *, const void *, void *, void *))                      \
 	X(thrd_create, int, (void *, void *, void *))                                       \
+	X(fork, int, (void))                                                                \
+	X(_Fork, int, (void))                                                               \
 	X(execve, int, (const char *, char *const *, char *const *))                        \
 	X(execvpe, int, (const char *, char *const *, char *const *))                       \
 	X(fexecve, int, (int, char *const *, char *const *))                                \

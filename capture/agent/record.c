@@ -2,6 +2,7 @@
 /* Recording one allocation: filter, stack, count, live table. */
 #include "capture/agent/agent.h"
 #include "capture/agent/fast.h"
+#include "capture/agent/forks.h"
 #include "capture/agent/recover.h"
 
 #define KIND_MMAP 1u /* enum silt_kind */
@@ -146,6 +147,11 @@ NOINLINE void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp
 
 	if (agent_skips(fp[1]))
 		return;
+	if (UNLIKELY(agent_hot.attention & AGENT_FORKED)) {
+		if (!fork_settle(fp))
+			return;
+		t = thread_get(arch_thread_pointer());
+	}
 	if (UNLIKELY(!t)) /* a handler may have jumped away while the record was being made */
 		t = thread_find_slow(arch_thread_pointer());
 	if (UNLIKELY(t && t->busy))

@@ -55,6 +55,23 @@ long sys_mprotect(void *addr, size_t n, int prot)
 	return arch_syscall3(__NR_mprotect, (long)addr, (long)n, prot);
 }
 
+long sys_mincore(void *addr, size_t n, uint8_t *ret)
+{
+	return arch_syscall3(__NR_mincore, (long)addr, (long)n, (long)ret);
+}
+
+void sys_signals_block(uint64_t *ret_before)
+{
+	static const uint64_t all = UINT64_MAX;
+
+	arch_syscall6(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)ret_before, sizeof(all), 0, 0);
+}
+
+void sys_signals_restore(const uint64_t *before)
+{
+	arch_syscall6(__NR_rt_sigprocmask, 2, (long)before, 0, sizeof(*before), 0, 0);
+}
+
 long sys_mremap(void *addr, size_t old_size, size_t new_size, int flags, void *new_addr)
 {
 	return arch_syscall6(__NR_mremap, (long)addr, (long)old_size, (long)new_size, flags, (long)new_addr, 0);

@@ -40,6 +40,11 @@ long sys_gettid(void);
 long sys_futex(uint32_t *word, int op, uint32_t value, const void *timeout);
 long sys_clock_gettime(int clock, int64_t ts[2]);
 long sys_getrandom(void *buf, size_t n);
+/** One byte a page: bit 0 is set where it has memory. */
+long sys_mincore(void *addr, size_t n, uint8_t *ret);
+/** Holds all signals back from this thread, until they are let go again as they were. */
+void sys_signals_block(uint64_t *ret_before);
+void sys_signals_restore(const uint64_t *before);
 /** Reads own memory without the risk of a fault; false when it is not readable. */
 bool sys_peek(uint64_t addr, uint64_t *ret);
 

@@ -36,6 +36,10 @@
 /* The environment variable that leads an exec'ed image to the database: "PID:FD:INODE:RUNID", decimal, decimal, decimal,
  * 16 hex digits. The agent opens /proc/PID/fd/FD, compares the inode and the run id, maps, closes. */
 #define SILT_DB_ENV "SILT_AGENT"
+/* AddressSanitizer ends a program in which another object stands before its run-time library, as a preloaded one does, unless this
+ * is among its options. */
+#define SILT_DB_ASAN "ASAN_OPTIONS="
+#define SILT_DB_ASAN_OPTION "verify_asan_link_order=0"
 
 enum silt_db_flags {
 	SILT_DB_THREADS = 1,   /* contexts carry the thread */

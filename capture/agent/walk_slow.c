@@ -26,21 +26,31 @@ static bool read_word(void *arg, uint64_t addr, uint64_t *ret)
 	return !agent_no_syscalls && sys_peek(addr, ret);
 }
 
+/* The tables for pc, and the rule that names its module; ret_rule NULL: nobody needs to know. */
+static bool tables_for(uint64_t pc, struct cfi_module *ret, uint32_t *ret_rule)
+{
+	const struct agent_module *m;
+
+	if (!ret_rule)
+		return module_tables_at(pc, ret);
+	m = module_find(pc);
+	*ret_rule = CFI_T_GENERIC | (m ? m->generation : SILT_DB_GENERATION_NONE) << 24;
+	if (m)
+		*ret = module_tables(m);
+	return m != NULL;
+}
+
 /* Steps outward once. False: no rule, or it could not be followed; *ret_flags says which. */
 static bool step_registers(struct cfi_regs *regs, bool *interrupted, struct reader *reader, uint32_t *ret_rule,
 			   uint32_t *ret_flags)
 {
 	uint64_t pc = regs->v[CFI_RA], lookup = *interrupted ? pc : pc - 1;
-	const struct agent_module *m = module_find(lookup);
 	struct cfi_module cm;
 	struct cfi_row row;
 
-	*ret_rule = CFI_T_GENERIC | SILT_DB_GENERATION_NONE << 24;
 	*ret_flags = SILT_DB_STACK_NO_CFI;
-	if (!m)
+	if (!tables_for(lookup, &cm, ret_rule))
 		return false;
-	*ret_rule = CFI_T_GENERIC | m->generation << 24;
-	cm = module_tables(m);
 	if (!cm.eh_frame_hdr || !(*interrupted ? cfi_find_row(&cm, pc, &row) : cfi_find_return_row(&cm, pc, &row)))
 		return false;
 	if (row.regs[CFI_RA].how == CFI_UNDEFINED) {
@@ -126,7 +136,7 @@ NOINLINE enum walk_agent walk_finds_agent(const uint64_t *fp)
 	struct cfi_regs regs;
 	struct reader reader;
 	bool interrupted = true, inside = true;
-	uint32_t rule, flags;
+	uint32_t flags;
 
 	registers_here(&regs, &reader);
 	for (uint32_t i = 0; i < FRAMES_LOOKED_AT; i++) {
@@ -134,7 +144,7 @@ NOINLINE enum walk_agent walk_finds_agent(const uint64_t *fp)
 			inside = false;
 		if (!inside && regs.v[CFI_RA] - agent_ranges.own_lo < agent_ranges.own_size)
 			return WALK_AGENT_THERE;
-		if (!step_registers(&regs, &interrupted, &reader, &rule, &flags))
+		if (!step_registers(&regs, &interrupted, &reader, NULL, &flags))
 			return flags || inside ? WALK_AGENT_UNKNOWN : WALK_AGENT_GONE;
 		if (!regs.v[CFI_RA])
 			return inside ? WALK_AGENT_UNKNOWN : WALK_AGENT_GONE;

@@ -275,8 +275,10 @@ static void new_needs_one_run_in_order(void **state)
 
 	(void)state;
 	assert_int_equal(diff_error(b, a, &o, &err), SILT_E_UNSUPPORTED); /* the same epoch */
-	assert_non_null(strstr(err.msg, "swap them"));
+	assert_non_null(strstr(err.msg, "both are dump"));
 	a->process.epoch = 2;
+	assert_int_equal(diff_error(a, b, &o, &err), SILT_E_UNSUPPORTED);
+	assert_non_null(strstr(err.msg, "swap them"));
 	assert_int_equal(diff_error(b, a, &o, &err), 0);
 	a->process.session[1]++;
 	assert_int_equal(diff_error(b, a, &o, &err), SILT_E_UNSUPPORTED);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The truth test's fixtures, attached to at random moments while they run: every block allocated afterwards is in the dump with its size
+"""The truth test's fixtures, attached to at random points of their work: every block allocated afterwards is in the dump with its size
 and stack, every one of before that still lives is there without a stack, and nothing else that passes for the fixture's.
 
 usage: ledger.py FIXTURE…   environment: SILT, SILT_BLOCKS, SILT_FIXTURES; SILT_SOAK=1: many more rounds
@@ -19,7 +19,9 @@ import dumps  # noqa: E402
 SILT, BLOCKS, FIXTURES = os.environ["SILT"], os.environ["SILT_BLOCKS"], os.environ["SILT_FIXTURES"]
 ROUNDS = 100 if os.environ.get("SILT_SOAK") == "1" else 6
 VARIANTS = ["gcc-O2", "clang-O2-unw"]
-LATEST = 0.08  # seconds after the start; later the fixtures mostly wait for the capture
+CALLS = 3.5  # up to 10 to the power of this many calls before the attach; the fixtures make some thousands
+# In these the thread that waits at the gate is not the only one, or may have been interrupted inside of malloc.
+MOVING = ["fx_threads", "fx_signals"]
 
 
 def untracked(dump, addr):
@@ -56,21 +58,36 @@ def compare(dump, ledger, own):
     return errors, len(ledger.blocks) - before, before, walked
 
 
-def one_round(fixture, variant, folder):
+def wait_for(path, process):
+    """Until the fixture has made that file. The time is only for what has gone wrong. Returns an error or None."""
+    end = time.monotonic() + 60
+    while not os.path.exists(path):
+        if process.poll() is not None or time.monotonic() > end:
+            return "no %s; the fixture ended with %s: %s" % (os.path.basename(path), process.poll(), process.stderr.read())
+        time.sleep(0.001)
+    return None
+
+
+def one_round(fixture, variant, folder, hold):
+    """hold: the thread that comes to the gate waits there for the attach; else the fixture works on."""
     exe = os.path.join(FIXTURES, variant, fixture)
     ledger, out = os.path.join(folder, "ledger"), os.path.join(folder, "out.silt")
-    process = subprocess.Popen([exe], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                               env={**os.environ, "LEDGER_OUT": ledger, "LEDGER_WAIT": "1"})
+    env = {**os.environ, "LEDGER_OUT": ledger, "LEDGER_WAIT": "1", "LEDGER_GATE": str(20 + int(10 ** (random.random() * CALLS)))}
+    if hold:
+        env["LEDGER_HOLD"] = "1"
+    process = subprocess.Popen([exe], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
     try:
-        time.sleep(random.random() * LATEST)
+        error = wait_for(ledger + ".at", process)
+        if error:
+            return [error], 0, 0, True
         attach = subprocess.run([SILT, "attach", "-q", str(process.pid)], capture_output=True, text=True, timeout=60)
         if attach.returncode != 0:
             return ["attach: " + attach.stderr.strip()], 0, 0, True
-        end = time.monotonic() + 60
-        while not os.path.exists(ledger):
-            if process.poll() is not None or time.monotonic() > end:
-                return ["the fixture ended with %s: %s" % (process.poll(), process.stderr.read())], 0, 0, True
-            time.sleep(0.005)
+        with open(ledger + ".on", "w", encoding="utf-8"):
+            pass
+        error = wait_for(ledger, process)
+        if error:
+            return [error], 0, 0, True
         capture = subprocess.run([SILT, "capture", "-q", str(process.pid), "-o", out], capture_output=True, text=True, timeout=60)
         if capture.returncode != 0:
             return ["capture: " + capture.stderr.strip()], 0, 0, True
@@ -93,14 +110,14 @@ def main(fixtures):
     failures = compared = after_all = 0
     for fixture in fixtures:
         for variant in VARIANTS:
-            walks = 0
             if not os.path.exists(os.path.join(FIXTURES, variant, fixture)):
                 print("skip: %s %s was not built" % (fixture, variant))
                 continue
-            for _ in range(ROUNDS):
+            for n in range(ROUNDS):
                 with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
-                    errors, after, before, walked = one_round(fixture, variant, folder)
-                walks += walked
+                    errors, after, before, walked = one_round(fixture, variant, folder, n % 2)
+                if n % 2 and not walked and fixture not in MOVING:
+                    errors.append("the heap was not walked, though nothing happened in it")
                 compared += after + before
                 after_all += after
                 failures += bool(errors)
@@ -108,9 +125,6 @@ def main(fixtures):
                       ("FAILED" if errors else "ok", fixture, variant, after, before), flush=True)
                 for e in errors[:3]:
                     print("  " + e, flush=True)
-            if walks < ROUNDS // 2:
-                print("FAILED %s %s: the heap was walked in %d of %d rounds only" % (fixture, variant, walks, ROUNDS))
-                failures += 1
     print("%d blocks compared, %d of them allocated after the attach" % (compared, after_all))
     return 1 if failures else 0 if compared else 77
 

@@ -48,6 +48,19 @@ def status(pid, key):
         return re.search(rf"^{key}:\s*(.*)$", f.read(), re.M).group(1)
 
 
+def wait_until(condition, what, seconds=60):
+    """Waits for something that is going to happen; the time is only for what has gone wrong."""
+    end = time.monotonic() + seconds
+    while not condition():
+        check(time.monotonic() < end, what)
+        time.sleep(0.005)
+
+
+def wait_asleep(process):
+    """Until the process waits in a system call, or has ended: a program that was just started has got so far then."""
+    wait_until(lambda: process.poll() is not None or status(process.pid, "State")[0] in "SZ", "it does not come to wait")
+
+
 def descriptors(pid):
     found = []
     for fd in sorted(os.listdir(f"/proc/{pid}/fd"), key=int):

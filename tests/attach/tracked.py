@@ -13,19 +13,12 @@ import sys
 import tempfile
 import time
 
-from target import Busy, Failure, check, check_clean, descriptors, main, silt, status
+from target import Busy, Failure, check, check_clean, descriptors, main, silt, status, wait_until
 
 SOURCE = os.environ["SILT_SOURCE"]
 BUSY_C = os.path.join(SOURCE, "tests/attach/busy.c")
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 SLOTS = 200  # blocks a thread of busy keeps
-
-
-def wait_until(condition, what, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        check(time.monotonic() < end, what)
-        time.sleep(0.01)
 
 
 def show(pid):
@@ -117,12 +110,16 @@ def exceptions():
                 print(f"skip: {library} is not installed")
                 continue
             env = {**os.environ, "LD_PRELOAD": path} if library else None
-            with open(os.path.join(folder, "out"), "wb") as log:
+            with open(os.path.join(folder, "out"), "w+b") as log:
                 with subprocess.Popen([out], stdout=log, stderr=subprocess.DEVNULL, env=env) as p:
                     try:
-                        time.sleep(0.3)
+                        def grown(more):
+                            wanted = os.path.getsize(log.name) + more
+                            wait_until(lambda: p.poll() is not None or os.path.getsize(log.name) > wanted, "it stands still")
+
+                        grown(100)
                         silt("attach", "-q", p.pid)
-                        time.sleep(0.3)
+                        grown(500)
                         check(p.poll() is None, f"{library}: it ended with {p.poll()}")
                         silt("detach", "-q", p.pid)
                     finally:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Waits in one system call for some seconds, then says how it ended: "result errno milliseconds".
- * usage: waits KIND. The wait is in the only thread, so an attacher has to borrow this one.
+ * usage: waits KIND SECONDS. It says "waiting" just before. The wait is in the only thread, so an attacher has to borrow this one.
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SECONDS 3
+static int seconds;
 
 static int pipe_with_byte_later(void)
 {
@@ -32,7 +32,7 @@ static int pipe_with_byte_later(void)
 	if (pipe(p))
 		exit(2);
 	if (fork() == 0) {
-		sleep(SECONDS);
+		sleep(seconds);
 		_exit(write(p[1], "x", 1) != 1);
 	}
 	return p[0];
@@ -45,7 +45,7 @@ static void on_alarm(int sig)
 
 static long wait_in(const char *kind)
 {
-	struct timespec t = { SECONDS, 0 }, at;
+	struct timespec t = { seconds, 0 }, at;
 	unsigned word = 0;
 	sigset_t set;
 	char byte;
@@ -57,19 +57,19 @@ static long wait_in(const char *kind)
 	if (!strcmp(kind, "clock_nanosleep"))
 		return clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
 	if (!strcmp(kind, "usleep"))
-		return usleep(SECONDS * 1000000);
+		return usleep(seconds * 1000000);
 	if (!strcmp(kind, "poll"))
-		return poll(NULL, 0, SECONDS * 1000);
+		return poll(NULL, 0, seconds * 1000);
 	if (!strcmp(kind, "ppoll"))
 		return ppoll(NULL, 0, &t, &set);
 	if (!strcmp(kind, "select"))
-		return select(0, NULL, NULL, NULL, &(struct timeval){ SECONDS, 0 });
+		return select(0, NULL, NULL, NULL, &(struct timeval){ seconds, 0 });
 	if (!strcmp(kind, "pselect"))
 		return pselect(0, NULL, NULL, NULL, &t, &set);
 	if (!strcmp(kind, "epoll_wait"))
-		return epoll_wait(epoll_create1(0), &(struct epoll_event){ 0 }, 1, SECONDS * 1000);
+		return epoll_wait(epoll_create1(0), &(struct epoll_event){ 0 }, 1, seconds * 1000);
 	if (!strcmp(kind, "epoll_pwait"))
-		return epoll_pwait(epoll_create1(0), &(struct epoll_event){ 0 }, 1, SECONDS * 1000, &set);
+		return epoll_pwait(epoll_create1(0), &(struct epoll_event){ 0 }, 1, seconds * 1000, &set);
 	if (!strcmp(kind, "read"))
 		return read(pipe_with_byte_later(), &byte, 1) - 1;
 	if (!strcmp(kind, "waitpid"))
@@ -78,13 +78,13 @@ static long wait_in(const char *kind)
 		return syscall(SYS_futex, &word, FUTEX_WAIT, 0, &t, NULL, 0) == -1 && errno == ETIMEDOUT ? 0 : -1;
 	if (!strcmp(kind, "futex_bitset")) {
 		clock_gettime(CLOCK_MONOTONIC, &at);
-		at.tv_sec += SECONDS;
+		at.tv_sec += seconds;
 		return syscall(SYS_futex, &word, FUTEX_WAIT_BITSET, 0, &at, NULL, ~0u) == -1 && errno == ETIMEDOUT ? 0 : -1;
 	}
 	if (!strcmp(kind, "sem_timedwait")) {
 		sem_init(&sem, 0, 0);
 		clock_gettime(CLOCK_REALTIME, &at);
-		at.tv_sec += SECONDS;
+		at.tv_sec += seconds;
 		return sem_timedwait(&sem, &at) == -1 && errno == ETIMEDOUT ? 0 : -1;
 	}
 	if (!strcmp(kind, "sigtimedwait")) {
@@ -101,7 +101,7 @@ static long wait_in(const char *kind)
 	if (!strcmp(kind, "pause"))
 		return pause() == -1 && errno == EINTR ? 0 : -1;
 	if (!strcmp(kind, "recv")) { /* with a timeout of the socket's own */
-		struct timeval timeout = { SECONDS, 0 };
+		struct timeval timeout = { seconds, 0 };
 		int pair[2];
 
 		if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) ||
@@ -115,7 +115,7 @@ static long wait_in(const char *kind)
 
 		inotify_add_watch(fd, path, IN_MODIFY);
 		if (fork() == 0) {
-			sleep(SECONDS);
+			sleep(seconds);
 			_exit(write(file, "x", 1) != 1 || unlink(path));
 		}
 		return read(fd, event, sizeof(event)) > 0 ? 0 : -1;
@@ -128,7 +128,7 @@ static long wait_in(const char *kind)
 		} message = { 1, "x" };
 
 		if (fork() == 0) {
-			sleep(SECONDS);
+			sleep(seconds);
 			_exit(msgsnd(queue, &message, 1, 0));
 		}
 		if (msgrcv(queue, &message, 1, 0, 0) != 1)
@@ -137,7 +137,7 @@ static long wait_in(const char *kind)
 	}
 	if (!strcmp(kind, "alarms")) { /* a thousand signals a second, with a handler, in allocations and system calls */
 		struct itimerval every = { { 0, 1000 }, { 0, 1000 } }, never = { { 0, 0 }, { 0, 0 } };
-		time_t end = time(NULL) + SECONDS + 1;
+		time_t end = time(NULL) + seconds + 1;
 
 		signal(SIGALRM, on_alarm);
 		setitimer(ITIMER_REAL, &every, NULL);
@@ -156,7 +156,7 @@ static long wait_in(const char *kind)
 	}
 	if (!strcmp(kind, "spin")) { /* no system call at all, with values in many registers */
 		double x[16] = { 1.5 }, want = 0;
-		time_t end = time(NULL) + SECONDS + 1;
+		time_t end = time(NULL) + seconds + 1;
 
 		for (int i = 1; i < 16; i++)
 			x[i] = x[i - 1] * 1.25;
@@ -182,17 +182,20 @@ int main(int argc, char **argv)
 	struct timespec a, b;
 	long result;
 
-	if (argc != 2)
+	if (argc != 3)
 		return 2;
+	seconds = atoi(argv[2]);
+	puts("waiting");
+	fflush(stdout);
+	clock_gettime(CLOCK_MONOTONIC, &a);
 	if (!strcmp(argv[1], "sigsuspend") || !strcmp(argv[1], "pause")) {
-		struct itimerspec when = { .it_value = { SECONDS, 0 } };
+		struct itimerspec when = { .it_value = { seconds, 0 } };
 		timer_t timer;
 
 		signal(SIGALRM, on_alarm);
 		timer_create(CLOCK_MONOTONIC, NULL, &timer);
 		timer_settime(timer, 0, &when, NULL);
 	}
-	clock_gettime(CLOCK_MONOTONIC, &a);
 	errno = 0;
 	result = wait_in(argv[1]);
 	clock_gettime(CLOCK_MONOTONIC, &b);

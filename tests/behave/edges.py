@@ -287,8 +287,77 @@ def exhausted(folder):
           tracked == 1024, (told, tracked))
 
 
+SANITIZED = """
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+char *kept;
+static void *work(void *arg)
+{
+	for (int i = 0; i < 500; i++) {
+		char *p = malloc(100 + i);
+
+		memset(p, 1, 100);
+		free(realloc(p, 300 + i));
+	}
+	return arg;
+}
+int main(int argc, char **argv)
+{
+	pthread_t threads[3];
+	const char *options = getenv("ASAN_OPTIONS");
+
+	for (int i = 0; i < 3; i++)
+		pthread_create(&threads[i], NULL, work, NULL);
+	for (int i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+	kept = malloc(%d);
+	memset(kept, 0, 10);
+	printf("%%d %%s\\n", argc, options ? options : "none");
+	fflush(stdout);
+	if (argc > 1)
+		kept[%d] = 1; /* one too far */
+	return 3;
+}
+"""
+
+
+def sanitizers(folder):
+    """Programs built with the sanitizers: these look at what is preloaded and mapped, and end when they do not like it."""
+    source = os.path.join(folder, "sanitized.c")
+    with open(source, "w", encoding="ascii") as f:
+        f.write(SANITIZED % (LEAF, LEAF))
+    built = 0
+    for compiler, kind in (("gcc", "address"), ("gcc", "thread"), ("gcc", "undefined"), ("clang", "address"), ("clang", "thread"),
+                           ("clang", "memory")):
+        name, exe = "%s's %s sanitizer" % (compiler, kind), os.path.join(folder, compiler + "-" + kind)
+        if not shutil.which(compiler) or subprocess.run(
+                [compiler, "-w", "-g", "-O1", "-fsanitize=" + kind, "-pthread", "-o", exe, source],
+                capture_output=True).returncode != 0:
+            skip(name, "it is not installed")
+            continue
+        if plain([exe])[0] != 3:
+            skip(name, "it does not work here: %s" % (plain([exe]),))
+            continue
+        built += 1
+        for command in ([exe], ["sh", "-c", "'%s'; echo $?" % exe], ["env", "ASAN_OPTIONS=exitcode=9", exe]):
+            run = Run(folder, command)
+            same(name, run, command)
+        run = Run(folder, [exe], env=dict(os.environ, ASAN_OPTIONS="exitcode=7:detect_leaks=0"))
+        check(name + ": its options are kept", run.status == 3 and run.stdout == "1 exitcode=7:detect_leaks=0\n", run)
+        if kind == "address":  # what it is there for
+            run = Run(folder, [exe, "1"])
+            check(name + ": finds what it should", run.status == 1 and "heap-buffer-overflow" in run.stderr and
+                  "==" in run.stderr, run)
+        if compiler == "gcc" and kind != "undefined":
+            check(name + ": tracked", len(leaves(Run(folder, [exe]))) == 1)
+    if not built:
+        skip("sanitizers", "there are none")
+
+
 PARTS = {"proc": no_proc, "pidns": pid_namespaces, "unreadable": unreadable, "limits": limits, "disk": full_disk, "stack": small_stack,
-         "shell": shell, "dlclose": closed, "threads": threads, "wrap": wrap, "exhausted": exhausted}
+         "shell": shell, "dlclose": closed, "threads": threads, "wrap": wrap, "exhausted": exhausted, "sanitizers": sanitizers}
 
 
 def main(parts):

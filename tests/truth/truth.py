@@ -164,7 +164,7 @@ def run_fixture(case, variant, folder):
     try:
         if case.mode == "live":
             live = capture_live(process, ledger, folder)
-        _, stderr = process.communicate(timeout=100)
+        _, stderr = process.communicate(timeout=280)  # for what hangs; a machine under load takes its time
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         _, stderr = process.communicate()
