@@ -12,10 +12,10 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include "base/io.h"
 #include "base/writer.h"
+#include "symbols/decompress.h"
 #include "symbols/wire.h"
 
 enum {
@@ -98,7 +98,7 @@ static bool load_block(struct silt_cache_file *c, uint64_t block)
 	if (c->have[block / 64] >> (block % 64) & 1)
 		return true;
 	if (silt_pread_full(c->fd, c->body + at, size, c->body_at + at) != (ssize_t)size ||
-	    crc32(0, c->body + at, (uInt)size) != c->table[block])
+	    silt_crc32(0, c->body + at, size) != c->table[block])
 		return false;
 	c->have[block / 64] |= 1ull << (block % 64);
 	return true;
@@ -139,7 +139,7 @@ static bool read_head(struct silt_cache_file *c, uint64_t file_size)
 	c->table = malloc(table_size);
 	if (!c->table || silt_pread_full(c->fd, c->table, table_size, HEAD) != (ssize_t)table_size)
 		return false;
-	if (crc32(crc32(0, head, HEAD_CRC), (const uint8_t *)c->table, (uInt)table_size) != get32(head + HEAD_CRC))
+	if (silt_crc32(silt_crc32(0, head, HEAD_CRC), c->table, table_size) != get32(head + HEAD_CRC))
 		return false;
 	for (uint32_t i = 0; i < blocks; i++)
 		c->table[i] = get32((const uint8_t *)&c->table[i]);
@@ -437,10 +437,10 @@ static void write_head(struct silt_writer *w, const struct layout *l, const stru
 	for (uint32_t i = 0; i < blocks; i++) {
 		size_t at = (size_t)i * BLOCK, size = body->size - at < BLOCK ? body->size - at : BLOCK;
 
-		silt_writer_u32(w, (uint32_t)crc32(0, body->data + at, (uInt)size));
+		silt_writer_u32(w, silt_crc32(0, body->data + at, size));
 	}
 	if (silt_writer_ok(w)) {
-		uint32_t crc = (uint32_t)crc32(crc32(0, w->data, HEAD_CRC), w->data + HEAD, (uInt)(w->size - HEAD));
+		uint32_t crc = silt_crc32(silt_crc32(0, w->data, HEAD_CRC), w->data + HEAD, w->size - HEAD);
 
 		for (int i = 0; i < 4; i++)
 			w->data[HEAD_CRC + i] = (uint8_t)(crc >> 8 * i);

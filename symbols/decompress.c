@@ -26,7 +26,17 @@ bool silt_inflate(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_si
 	libdeflate_free_decompressor(d);
 	return good;
 }
+
+uint32_t silt_crc32(uint32_t crc, const void *data, size_t size)
+{
+	return libdeflate_crc32(crc, data, size);
+}
 #else
+uint32_t silt_crc32(uint32_t crc, const void *data, size_t size)
+{
+	return (uint32_t)crc32_z(crc, data, size);
+}
+
 bool silt_inflate(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size)
 {
 	z_stream z = {0};

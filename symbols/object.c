@@ -10,8 +10,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
+#include "symbols/decompress.h"
 #include "symbols/elf_reader.h"
 #include "symbols/object_internal.h"
 
@@ -228,7 +228,7 @@ bool silt_object_is_relocatable(const struct silt_object *o)
 
 uint32_t silt_object_crc(const struct silt_object *o)
 {
-	return (uint32_t)crc32_z(0, o->image, o->image_size);
+	return silt_crc32(0, o->image, o->image_size);
 }
 
 void silt_object_relax(const struct silt_object *o)
