@@ -15,6 +15,8 @@
 
 #include "capture/agent/attach.h"
 #include "capture/agent/trace_db.h"
+#include "capture/settle.h"
+#include "capture/target/process.h"
 #include "capture/untracked.h"
 
 /* The last slot's part of the file: an attached process has the first, and children that it forks meanwhile the next ones. */
@@ -44,8 +46,11 @@ static void forget_heap(struct silt_before *b)
 
 void silt_before_open(struct silt_before *b, pid_t pid)
 {
+	struct silt_target_status st;
+
 	memset(b, 0, sizeof(*b));
 	b->pid = pid;
+	b->was_stopped = silt_target_status(pid, &st, NULL) || st.state == 'T';
 	b->db_fd = -1;
 	find_heap(b);
 }
@@ -92,12 +97,15 @@ void silt_before_ready(struct silt_before *b, int db_fd)
 		madvise(b->blocks, b->room * sizeof(*b->blocks), MADV_POPULATE_WRITE);
 }
 
-static bool busy(void *data, const struct silt_stop *stop)
+static bool busy(void *data, struct silt_stop *stop, bool insist)
 {
 	struct silt_before *b = data;
 	struct silt_heap_thread *threads = b->heap ? silt_untracked_threads(stop) : NULL;
 	bool is = threads && silt_heap_busy(b->heap, threads, stop->count);
 
+	/* Threads of a process that was stopped (Ctrl-Z) must not run. */
+	if (is && insist && !b->was_stopped)
+		is = !silt_settle(stop, b->heap, threads);
 	free(threads);
 	return is;
 }

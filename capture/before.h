@@ -9,6 +9,7 @@
 struct silt_before {
 	pid_t pid;
 	int db_fd; /* borrowed */
+	bool was_stopped; /* by job control */
 	struct silt_maps maps, at_stop;
 	struct silt_target_modules modules;
 	struct silt_heap_process process;

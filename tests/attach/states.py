@@ -18,7 +18,7 @@ from target import SILT, Busy, check, check_clean, check_free, descriptors, main
 WAITS = os.environ["SILT_WAITS"]
 KINDS = ("nanosleep clock_nanosleep usleep poll ppoll select pselect epoll_wait epoll_pwait read waitpid futex futex_bitset "
          "sem_timedwait sigtimedwait sigsuspend pause recv inotify msgrcv "
-         "alarms spin").split()
+         "alarms spin io_uring vectors tiles").split()
 
 
 @contextlib.contextmanager
@@ -166,6 +166,19 @@ def signals():
         check_clean(target.pid, target.fds)
 
 
+def storm():
+    """Threads come and go all the time: none is missed, and the one that is borrowed may end before it is stopped."""
+    with Busy(2, extra=("storm",)) as target:
+        for _ in range(30):
+            silt("attach", "-q", target.pid)
+            silt("capture", "-q", "-o", "/dev/null", target.pid)
+            silt("detach", "-q", target.pid)
+            check(target.process.poll() is None, f"it ended: {target.process.poll()}")
+        target.progress()
+        check_clean(target.pid, target.fds)
+        check_free(target.pid)
+
+
 def seccomp():
     """A filter that lets pass what is needed is fine; one that does not is refused before anything is changed."""
     prologue = ("import ctypes, struct, time\n"
@@ -196,7 +209,7 @@ def seccomp():
             check(p.poll() is None, "it ended")
 
 
-TESTS = {f.__name__: f for f in (waits, stopped, refusals, traced, forked, signals, seccomp)}
+TESTS = {f.__name__: f for f in (waits, stopped, refusals, traced, forked, signals, storm, seccomp)}
 
 if __name__ == "__main__":
     sys.exit(main(TESTS))

@@ -94,10 +94,10 @@ def check_free(pid):
 class Busy:
     """The busy program with some threads, working until the block ends."""
 
-    def __init__(self, threads=3, command=None):
+    def __init__(self, threads=3, command=None, extra=()):
         self.threads = threads
         self.file = tempfile.NamedTemporaryFile(prefix="silt-attach-")
-        self.process = subprocess.Popen([*(command or [BUSY]), self.file.name, str(threads)], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([*(command or [BUSY]), self.file.name, str(threads), *extra], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.pid = self.process.pid
         self.progress()

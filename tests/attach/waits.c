@@ -23,6 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "waits_more.h"
+
 #define SECONDS 3
 
 static int pipe_with_byte_later(void)
@@ -154,6 +156,12 @@ static long wait_in(const char *kind)
 		setitimer(ITIMER_REAL, &never, NULL);
 		return 0;
 	}
+	if (!strcmp(kind, "io_uring"))
+		return wait_uring(SECONDS);
+	if (!strcmp(kind, "vectors"))
+		return wait_vectors(SECONDS);
+	if (!strcmp(kind, "tiles"))
+		return wait_tiles(SECONDS);
 	if (!strcmp(kind, "spin")) { /* no system call at all, with values in many registers */
 		double x[16] = { 1.5 }, want = 0;
 		time_t end = time(NULL) + SECONDS + 1;
