@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "capture/attach_process.h"
@@ -64,6 +65,23 @@ static int attach(struct silt_attach *a, struct silt_before *before, const struc
 	return rc;
 }
 
+#define START_TRIES 100u /* a program without a C library is refused half a second late */
+#define START_NS 5000000l
+
+/* A process may be just about to start its program. */
+static int open_started(pid_t pid, struct silt_attach **ret, struct silt_error *err)
+{
+	for (unsigned n = 0;; n++) {
+		int rc = silt_attach_open(pid, ret, err);
+
+		if (rc || n == START_TRIES || !silt_attach_starting(*ret))
+			return rc;
+		silt_attach_close(*ret);
+		*ret = NULL;
+		nanosleep(&(struct timespec){ 0, START_NS }, NULL);
+	}
+}
+
 int silt_attach_process(pid_t pid, const struct silt_db_options *options, struct silt_run **ret,
 			struct silt_attach_report *report, struct silt_error *err)
 {
@@ -79,7 +97,7 @@ int silt_attach_process(pid_t pid, const struct silt_db_options *options, struct
 		own.flags |= SILT_DB_NO_FOLLOW;
 	rc = clear_way(pid, err);
 	if (!rc)
-		rc = silt_attach_open(pid, &a, err);
+		rc = open_started(pid, &a, err);
 	if (!rc) {
 		silt_before_open(&before, pid);
 		rc = attach(a, &before, &own, ret, report, err);

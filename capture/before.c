@@ -15,6 +15,8 @@
 
 #include "capture/agent/attach.h"
 #include "capture/agent/trace_db.h"
+#include "capture/settle.h"
+#include "capture/target/process.h"
 #include "capture/untracked.h"
 
 /* The last slot's part of the file: an attached process has the first, and children that it forks meanwhile the next ones. */
@@ -44,8 +46,11 @@ static void forget_heap(struct silt_before *b)
 
 void silt_before_open(struct silt_before *b, pid_t pid)
 {
+	struct silt_target_status st;
+
 	memset(b, 0, sizeof(*b));
 	b->pid = pid;
+	b->was_stopped = silt_target_status(pid, &st, NULL) || st.state == 'T';
 	b->db_fd = -1;
 	find_heap(b);
 }
@@ -58,6 +63,7 @@ void silt_before_close(struct silt_before *b)
 		fallocate(b->db_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)BLOCKS_AT,
 			  (off_t)(b->room * sizeof(*b->blocks)));
 	forget_heap(b);
+	free(b->threads);
 	silt_maps_deinit(&b->at_stop);
 	memset(b, 0, sizeof(*b));
 	b->db_fd = -1;
@@ -92,13 +98,17 @@ void silt_before_ready(struct silt_before *b, int db_fd)
 		madvise(b->blocks, b->room * sizeof(*b->blocks), MADV_POPULATE_WRITE);
 }
 
-static bool busy(void *data, const struct silt_stop *stop)
+static bool busy(void *data, struct silt_stop *stop, bool insist)
 {
 	struct silt_before *b = data;
 	struct silt_heap_thread *threads = b->heap ? silt_untracked_threads(stop) : NULL;
 	bool is = threads && silt_heap_busy(b->heap, threads, stop->count);
 
-	free(threads);
+	/* Threads of a process that was stopped (Ctrl-Z) must not run. */
+	if (is && insist && !b->was_stopped)
+		is = !silt_settle(stop, b->heap, threads);
+	free(b->threads);
+	b->threads = threads;
 	return is;
 }
 
@@ -155,7 +165,6 @@ static int find_blocks(struct silt_before *b, const struct silt_heap_thread *thr
 static int walk(void *data, const struct silt_stop *stop, bool all, struct silt_attach_blocks *ret, struct silt_error *err)
 {
 	struct silt_before *b = data;
-	struct silt_heap_thread *threads;
 	int rc;
 
 	if (b->heap && !silt_heap_walkable(b->heap)) { /* a young process had no heap yet when it was looked for */
@@ -164,12 +173,12 @@ static int walk(void *data, const struct silt_stop *stop, bool all, struct silt_
 	}
 	if (!b->heap || !silt_heap_walkable(b->heap))
 		return SILT_E_UNSUPPORTED;
-	threads = silt_untracked_threads(stop);
+	if (!b->threads)
+		b->threads = silt_untracked_threads(stop);
 	silt_maps_deinit(&b->at_stop);
 	rc = silt_maps_read(b->pid, &b->at_stop, err);
 	if (!rc)
-		rc = find_blocks(b, threads, threads ? stop->count : 0, all, ret, err);
-	free(threads);
+		rc = find_blocks(b, b->threads, b->threads ? stop->count : 0, all, ret, err);
 	return rc;
 }
 

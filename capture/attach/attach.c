@@ -75,6 +75,11 @@ int silt_attach_open(pid_t pid, struct silt_attach **ret, struct silt_error *err
 	return 0;
 }
 
+bool silt_attach_starting(const struct silt_attach *a)
+{
+	return !a->survey.statically_linked && a->survey.libc == SILT_NONE;
+}
+
 const char *silt_attach_variant(const struct silt_attach *a)
 {
 	return a->variant;
@@ -437,7 +442,8 @@ static int patch(struct silt_attach *a, struct silt_error *err)
 
 /* ---- the moment of change ---- */
 
-#define BUSY_TRIES 40u
+#define BUSY_TRIES 20u
+#define BUSY_PATIENT 5u /* tries that only look */
 #define BREATH_NS 300000l
 
 /* Stops all threads at a moment at which nobody changes the heap, or after some tries regardless. */
@@ -454,7 +460,7 @@ static int stop_all(struct silt_attach *a, const struct silt_attach_walk *walk, 
 		if (rc)
 			return rc;
 		silt_fault_point();
-		report->before_busy = walk->busy(walk->data, stop);
+		report->before_busy = walk->busy(walk->data, stop, i > BUSY_PATIENT);
 		if (!report->before_busy || i == BUSY_TRIES)
 			return 0;
 		silt_stop_release(stop);
@@ -494,6 +500,9 @@ static int enter_found(struct silt_attach *a, const struct silt_attach_walk *wal
 	bool all = false;
 	int rc;
 
+	/* Another allocator serves malloc: what the C library's own heap holds is next to nothing, and not all. */
+	if (a->malloc.module != a->survey.libc || a->variant[0])
+		return 0;
 	do {
 		report->before_known = !walk->walk(walk->data, stop, all, &b, NULL);
 		if (!report->before_known)

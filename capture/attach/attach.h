@@ -37,6 +37,8 @@ struct silt_attach_report {
 
 /** Looks at pid and finds its allocator. Refuses what cannot be attached to, before anything is touched. */
 int silt_attach_open(pid_t pid, struct silt_attach **ret, struct silt_error *err);
+/** True when its loader has not come to the C library yet: trying again in a moment helps. */
+bool silt_attach_starting(const struct silt_attach *a);
 /** Which agent object fits: "", "jemalloc", "tcmalloc", "mimalloc". */
 const char *silt_attach_variant(const struct silt_attach *a);
 /** Chooses the functions to be hooked and plans the change; touches nothing. agent: path of the object. */
@@ -52,8 +54,9 @@ struct silt_attach_blocks {
 /** How the caller walks the heap while all threads stand still. */
 struct silt_attach_walk {
 	void *data;
-	/** Is the heap being changed right now? Then the threads run on for a moment first. */
-	bool (*busy)(void *data, const struct silt_stop *stop);
+	/** Is the heap being changed right now? Then the threads run on for a moment first. insist: lets those that change it
+	 *  run while the others stand, which takes longer but comes to an end. */
+	bool (*busy)(void *data, struct silt_stop *stop, bool insist);
 	/** Puts into the database's file what the agent needs to enter every live block: the blocks, or, unless all is wanted so, what
 	 *  is to be walked. UNSUPPORTED: neither is possible. */
 	int (*walk)(void *data, const struct silt_stop *stop, bool all, struct silt_attach_blocks *ret, struct silt_error *err);

@@ -24,6 +24,7 @@
 #define STOP_NS 2000000000ull /* for a thread to stop */
 #define CALL_NS 5000000000ull /* for a system call to return: it may wait for the lock on the address space */
 #define SIGNALS_MAX 200	/* signals that arrive in between: each is let through, and the call tried anew */
+#define THREADS_TRIED 50u
 #define SIGNALS_MANY 20 /* from then on they are held back for the moment it takes to begin */
 
 /* Error codes of interrupted system calls that are inside the kernel until the thread leaves it (include/linux/errno.h). */
@@ -220,8 +221,8 @@ static char thread_state(pid_t pid, pid_t tid)
 	return p && p[1] == ' ' ? p[2] : 'X';
 }
 
-/* Seizes the first thread that is neither ending nor in an uninterruptible wait. */
-static int seize_one(struct silt_inject *in, struct silt_error *err)
+/* Seizes the first thread that is neither ending nor in an uninterruptible wait. LIMIT: there is none. */
+static int look_for_one(struct silt_inject *in, struct silt_error *err)
 {
 	char path[64];
 	struct dirent *de;
@@ -254,14 +255,21 @@ static int seize_one(struct silt_inject *in, struct silt_error *err)
 	return rc;
 }
 
-int silt_inject_begin(struct silt_inject *in, pid_t pid, int mem, struct silt_error *err)
+/* Most such waits are short: for a page, for the lock on the address space. */
+static int seize_one(struct silt_inject *in, struct silt_error *err)
 {
-	int status, rc;
+	uint64_t start = now_ns();
+	int rc;
 
-	memset(in, 0, sizeof(*in));
-	in->pid = pid;
-	in->mem = mem;
-	rc = seize_one(in, err);
+	while ((rc = look_for_one(in, err)) == SILT_E_LIMIT && now_ns() - start < STOP_NS)
+		nanosleep(&(struct timespec){ 0, 2000000 }, NULL);
+	return rc;
+}
+
+static int begin_with_one(struct silt_inject *in, struct silt_error *err)
+{
+	int status, rc = seize_one(in, err);
+
 	if (rc)
 		return rc;
 	in->since_ns = now_ns();
@@ -275,6 +283,20 @@ int silt_inject_begin(struct silt_inject *in, pid_t pid, int mem, struct silt_er
 		rc = get_regs(in, &in->regs, err);
 	if (rc)
 		silt_inject_end(in);
+	return rc;
+}
+
+/* Where threads come and go, the one taken may end before it has stopped. */
+int silt_inject_begin(struct silt_inject *in, pid_t pid, int mem, struct silt_error *err)
+{
+	int rc = SILT_E_NOT_FOUND;
+
+	for (unsigned n = 0; n < THREADS_TRIED && rc == SILT_E_NOT_FOUND; n++) {
+		memset(in, 0, sizeof(*in));
+		in->pid = pid;
+		in->mem = mem;
+		rc = begin_with_one(in, err);
+	}
 	return rc;
 }
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A program to attach to: threads that allocate in every way, check what they wrote, and count their rounds in a file that a
- * test can read while they work. usage: busy COUNTERS THREADS. Ends with status 1 and a message when a block is not as it was left.
+ * test can read while they work. Ends with status 1 and a message when a block is not as it was left.
+ * usage: busy COUNTERS THREADS [storm]: with storm they start threads that end at once.
  */
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,21 +89,49 @@ static void *work(void *arg)
 	return NULL;
 }
 
+static void *short_life(void *arg)
+{
+	unsigned seed = (unsigned)(uintptr_t)arg;
+
+	for (int i = 0; i < 20; i++)
+		free(allocate(&seed, (size_t)(rand_r(&seed) % 600) + 1));
+	return NULL;
+}
+
+/* Most threads live for less than a millisecond. */
+static void *storm(void *arg)
+{
+	for (uintptr_t n = 0;; n += 8) {
+		pthread_t t[8];
+
+		for (uintptr_t i = 0; i < 8; i++)
+			if (pthread_create(&t[i], NULL, short_life, (void *)(n + i)))
+				_exit(1);
+		for (int i = 0; i < 8; i++)
+			pthread_join(t[i], NULL);
+		++counters[(uintptr_t)arg];
+	}
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
-	int fd = argc == 3 ? open(argv[1], O_RDWR | O_CREAT, 0600) : -1;
-	long threads = argc == 3 ? strtol(argv[2], NULL, 10) : 0;
+	bool storms = argc == 4 && !strcmp(argv[3], "storm");
+	int fd = argc == 3 + storms ? open(argv[1], O_RDWR | O_CREAT, 0600) : -1;
+	long threads = argc == 3 + storms ? strtol(argv[2], NULL, 10) : 0;
 	pthread_t t;
 
 	if (fd < 0 || threads < 1 || threads > 500 || ftruncate(fd, 4096)) {
-		fprintf(stderr, "usage: busy COUNTERS THREADS\n");
+		fprintf(stderr, "usage: busy COUNTERS THREADS [storm]\n");
 		return 2;
 	}
 	counters = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	for (long i = 1; i < threads; i++)
-		if (pthread_create(&t, NULL, work, (void *)(uintptr_t)i))
+		if (pthread_create(&t, NULL, storms ? storm : work, (void *)(uintptr_t)i))
 			return 1;
+	if (storms)
+		storm(NULL);
 	work(NULL);
 	return 0;
 }

@@ -3,7 +3,7 @@
 """Children that an attached process forks are tracked like it: each block of theirs is known, they can be captured and detached from, and
 their last states are kept.
 
-usage: children.py [follow|end|none]…   environment: SILT, SILT_CHILDREN, SILT_BLOCKS, SILT_SOURCE
+usage: children.py [follow|end|none|others]…   environment: SILT, SILT_CHILDREN, SILT_BLOCKS, SILT_SOURCE
 """
 import contextlib
 import os
@@ -31,9 +31,10 @@ def wait_until(condition, what, seconds=30):
 class Family:
     """The program, and what its children told."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, preload=None):
         self.folder = folder
-        self.process = subprocess.Popen([CHILDREN, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        env = {**os.environ, "LD_PRELOAD": preload} if preload else None
+        self.process = subprocess.Popen([CHILDREN, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
         self.pid = self.process.pid
         check(self.process.stdout.readline() == b"ready\n", "it does not begin")
 
@@ -160,7 +161,31 @@ def none():
         check_clean(family.pid, fds)
 
 
-TESTS = {f.__name__: f for f in (follow, end, none)}
+def others():
+    """Other allocators: every block of after is known exactly; that those of before are not is said."""
+    for library in ("libjemalloc.so.2", "libtcmalloc_minimal.so.4", "libmimalloc.so.2"):
+        path = os.path.join("/usr/lib/x86_64-linux-gnu", library)
+        if not os.path.exists(path):
+            print(f"skip: {library} is not installed")
+            continue
+        with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder, Family(folder, path) as family:
+            one, fds = os.path.join(folder, "one.silt"), descriptors(family.pid)
+            err = silt("attach", family.pid)[2]
+            check("are not included" in err and library.split(".")[0][3:].split("_")[0] in err, err)
+            for pid in family.fork(2):
+                family.more(pid)
+                silt("capture", "-q", "-o", one, pid)
+                check_dump(family, pid, one)
+                silt("detach", "-q", pid)
+                check_clean(pid, fds)
+                family.more(pid)
+            _, out, _ = silt("show", "--json", family.pid)
+            check("are not included" in out, out[-500:])
+            silt("detach", "-q", family.pid)
+            check_clean(family.pid, fds)
+
+
+TESTS = {f.__name__: f for f in (follow, end, none, others)}
 
 if __name__ == "__main__":
     sys.exit(main(TESTS))

@@ -18,7 +18,7 @@ from target import SILT, Busy, check, check_clean, check_free, descriptors, main
 WAITS = os.environ["SILT_WAITS"]
 KINDS = ("nanosleep clock_nanosleep usleep poll ppoll select pselect epoll_wait epoll_pwait read waitpid futex futex_bitset "
          "sem_timedwait sigtimedwait sigsuspend pause recv inotify msgrcv "
-         "alarms spin").split()
+         "alarms spin io_uring vectors tiles").split()
 
 
 @contextlib.contextmanager
@@ -41,6 +41,7 @@ def refused(pid, text):
     check(text in err, f"'{text}' is not in: {err.strip()}")
 
 
+BUSY_KINDS = ("alarms", "spin", "vectors", "tiles")
 WAIT = 3  # seconds
 
 
@@ -52,7 +53,7 @@ def waiting(kind, seconds):
 def visit(kind, process, env):
     """Attaches and detaches while it waits. False: the wait was over too early to tell."""
     check(process.stdout.readline() == b"waiting\n", f"{kind}: does not begin")
-    if kind not in ("alarms", "spin"):
+    if kind not in BUSY_KINDS:
         wait_asleep(process)
     attached = silt("attach", "-q", process.pid, env=env, wanted=None)
     detached = silt("detach", "-q", process.pid, wanted=None)
@@ -206,6 +207,19 @@ def signals():
         check_clean(target.pid, target.fds)
 
 
+def storm():
+    """Threads come and go all the time: none is missed, and the one that is borrowed may end before it is stopped."""
+    with Busy(2, extra=("storm",)) as target:
+        for _ in range(30):
+            silt("attach", "-q", target.pid)
+            silt("capture", "-q", "-o", "/dev/null", target.pid)
+            silt("detach", "-q", target.pid)
+            check(target.process.poll() is None, f"it ended: {target.process.poll()}")
+        target.progress()
+        check_clean(target.pid, target.fds)
+        check_free(target.pid)
+
+
 def seccomp():
     """A filter that lets pass what is needed is fine; one that does not is refused before anything is changed."""
     prologue = ("import ctypes, struct, time\n"
@@ -236,7 +250,7 @@ def seccomp():
             check(p.poll() is None, "it ended")
 
 
-TESTS = {f.__name__: f for f in (waits, stopped, refusals, traced, forked, signals, seccomp)}
+TESTS = {f.__name__: f for f in (waits, stopped, refusals, traced, forked, signals, storm, seccomp)}
 
 if __name__ == "__main__":
     sys.exit(main(TESTS))

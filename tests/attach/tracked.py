@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT
 """What is known of an attached process, on every C library and allocator, and how its last state is kept.
 
-usage: tracked.py [allocators|linked|exceptions|holder|name]…   environment: SILT, SILT_BUSY, SILT_SOURCE
+usage: tracked.py [allocators|linked|before|exceptions|holder|name]…   environment: SILT, SILT_BUSY, SILT_SOURCE
 """
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -71,6 +72,36 @@ def linked():
             err = silt("attach", target.pid, wanted=3)[2]
             check("symbol table" in err, err)
             check_clean(target.pid, target.fds)
+
+
+def before():
+    """The agent walks the heap in its own memory: it finds what a capture finds that walks from outside. Stopped programs, so that both
+    see the same."""
+    with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
+        commands = [[os.environ["SILT_BUSY"], os.path.join(folder, "counts"), "4"],
+                    [sys.executable, "-c", "import time; x = [str(i) * 9 for i in range(99999)]; del x[::2]; print(1, flush=True); time.sleep(99)"],
+                    ["sh", "-c", "while :; do x=$x; done"]]
+        if shutil.which("musl-gcc"):
+            out = os.path.join(folder, "busy")
+            subprocess.run(["musl-gcc", "-O1", "-pthread", "-D_GNU_SOURCE", "-o", out, BUSY_C], check=True)
+            commands.append([out, os.path.join(folder, "counts"), "2"])
+        for command in commands:
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONMALLOC": "malloc"}) as p:
+                try:
+                    for round_ in range(5):
+                        time.sleep(0.2)
+                        p.send_signal(signal.SIGSTOP)
+                        wait_until(lambda p=p: status(p.pid, "State")[0] == "T", "it does not stop")
+                        found = show(p.pid)
+                        said = re.search(r"(\d+) blocks there before", silt("attach", p.pid)[2])
+                        silt("detach", "-q", p.pid)
+                        p.send_signal(signal.SIGCONT)
+                        if any("may be wrong" in w for w in found["warnings"]):
+                            continue  # stopped inside malloc
+                        count = found["totals"]["count"]
+                        check(said and int(said.group(1)) == count, f"{command[0]}, {round_}: {said and said.group(0)}, from outside {count}")
+                finally:
+                    p.kill()
 
 
 THROWS = r"""
@@ -181,7 +212,7 @@ def name():
         silt("detach", wanted=2)
 
 
-TESTS = {f.__name__: f for f in (allocators, linked, exceptions, holder, name)}
+TESTS = {f.__name__: f for f in (allocators, linked, before, exceptions, holder, name)}
 
 if __name__ == "__main__":
     sys.exit(main(TESTS))

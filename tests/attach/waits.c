@@ -23,6 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "waits_more.h"
+
 static int seconds;
 
 static int pipe_with_byte_later(void)
@@ -154,6 +156,12 @@ static long wait_in(const char *kind)
 		setitimer(ITIMER_REAL, &never, NULL);
 		return 0;
 	}
+	if (!strcmp(kind, "io_uring"))
+		return wait_uring(seconds);
+	if (!strcmp(kind, "vectors"))
+		return wait_vectors(seconds);
+	if (!strcmp(kind, "tiles"))
+		return wait_tiles(seconds);
 	if (!strcmp(kind, "spin")) { /* no system call at all, with values in many registers */
 		double x[16] = { 1.5 }, want = 0;
 		time_t end = time(NULL) + seconds + 1;
