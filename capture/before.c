@@ -102,7 +102,7 @@ static bool busy(void *data, struct silt_stop *stop, bool insist)
 {
 	struct silt_before *b = data;
 	struct silt_heap_thread *threads = b->heap ? silt_untracked_threads(stop) : NULL;
-	bool is = threads && silt_heap_busy(b->heap, threads, stop->count);
+	bool is = threads && (silt_heap_busy(b->heap, threads, stop->count) || silt_settle_needed(b->pid, b->heap, threads, stop->count));
 
 	/* Threads of a process that was stopped (Ctrl-Z) must not run. */
 	if (is && insist && !b->was_stopped)

@@ -70,6 +70,17 @@ static bool is_inside(pid_t pid, const struct silt_heap *heap, const struct at *
 	}
 }
 
+bool silt_settle_needed(pid_t pid, const struct silt_heap *heap, const struct silt_heap_thread *threads, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		struct at at = { threads[i].pc, threads[i].sp, threads[i].call };
+
+		if (at.sp && at.call != ~0ull && is_inside(pid, heap, &at, false))
+			return true;
+	}
+	return false;
+}
+
 static uint64_t now_ns(void)
 {
 	struct timespec t;
@@ -142,6 +153,12 @@ bool silt_settle(struct silt_stop *stop, struct silt_heap *heap, struct silt_hea
 }
 
 #else
+
+bool silt_settle_needed(pid_t pid, const struct silt_heap *heap, const struct silt_heap_thread *threads, uint32_t count)
+{
+	(void)pid, (void)heap, (void)threads, (void)count;
+	return false;
+}
 
 bool silt_settle(struct silt_stop *stop, struct silt_heap *heap, struct silt_heap_thread *threads)
 {

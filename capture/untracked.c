@@ -204,6 +204,8 @@ static void read_registers(pid_t tid, struct silt_heap_thread *ret)
 		return;
 	ret->pointer = regs.fs_base;
 	ret->pc = regs.rip;
+	ret->sp = regs.rsp;
+	ret->call = regs.orig_rax;
 }
 #elif defined(__aarch64__)
 static void read_registers(pid_t tid, struct silt_heap_thread *ret)

@@ -50,6 +50,8 @@ struct silt_heap_reader silt_heap_process_reader(struct silt_heap_process *p);
 struct silt_heap_thread {
 	silt_addr pointer; /* thread pointer: fs_base, TPIDR_EL0 */
 	silt_addr pc;
+	silt_addr sp;  /* 0: not known; for whoever lets threads run on, as the next */
+	uint64_t call; /* the number of the system call it is in, ~0: none */
 };
 
 /** What is walked. Everything pointed to must stay until the next call that gets other pointers, or destroy. */

@@ -194,7 +194,11 @@ def outputs(folder, good):
         for where in ("/no/such/directory/x.silt", "/proc/x.silt", folder):
             refuse("capture: into " + where, ["capture", pid, "-o", where])
             refuse("run: output " + where, ["run", "-q", "-o", where, "--", "true"])
-        if shutil.which("unshare") and os.getuid() == 0:
+        # Not in a chroot whose root is no mount point; and mounting outside of a namespace of its own would be seen by others.
+        if os.getuid() != 0 or not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL,
+                                                                             check=False).returncode:
+            print("skip: a full disk: no mount namespace can be made here")
+        else:
             small = os.path.join(folder, "small")
             os.mkdir(small)
             script = ("mount -t tmpfs -o size=4k none %s && echo precious > %s/old.silt && '%s' capture %s -o %s/old.silt; "
