@@ -178,8 +178,9 @@ static uint32_t file_string(struct worker *w, uint32_t file)
 /* Lets an address wait for the symbol tables, with the frames it has. */
 static void leave_open(struct worker *w, uint32_t index, const struct silt_report_frame *frames, size_t count)
 {
-	bool known = count && frames[count - 1].function && frames[count - 1].start;
-	struct open_end end = {index, (uint32_t)count, w->open_frames.count, known ? frames[count - 1].start : w->job->pcs[index]};
+	const struct silt_report_frame *last = count ? &frames[count - 1] : NULL;
+	struct open_end end = {index, (uint32_t)count, w->open_frames.count,
+			       last && last->function && last->start ? last->start : w->job->pcs[index]};
 
 	for (size_t i = 0; i < count; i++)
 		if (!silt_vec_push(&w->open_frames, frames[i]))

@@ -132,7 +132,7 @@ void agent_resolve(void)
 	if (w.ldso_base)
 		module_range(w.ldso_base, w.ldso_base, &agent_ranges.ldso_lo, &agent_ranges.ldso_size);
 	agent_ranges.own_lo = (uint64_t)__ehdr_start;
-	agent_ranges.own_size = (uint64_t)(_end - __ehdr_start);
+	agent_ranges.own_size = (uint64_t)_end - (uint64_t)__ehdr_start;
 	know_allocator();
 	withdraw_needless();
 	module_setup(agent_next("_dl_find_object", NULL));
@@ -289,7 +289,7 @@ static void learn(const struct silt_agent_attach *a)
 	agent_ranges.libc_lo = a->libc_lo;
 	agent_ranges.libc_size = a->libc_size;
 	agent_ranges.own_lo = (uint64_t)__ehdr_start;
-	agent_ranges.own_size = (uint64_t)(_end - __ehdr_start);
+	agent_ranges.own_size = (uint64_t)_end - (uint64_t)__ehdr_start;
 	memcpy(agent_ranges.more, a->skips, sizeof(agent_ranges.more));
 	agent_ranges.more_count = a->skip_count;
 	allocator_path = a->allocator;

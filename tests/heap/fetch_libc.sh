@@ -14,12 +14,15 @@ echo "deb [signed-by=$key] http://deb.debian.org/debian $suite main" >"$dir/etc/
 : >"$dir/status"
 options="-o Dir::Etc::sourcelist=$dir/etc/sources.list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=$dir/lists
 	-o Dir::State::status=$dir/status -o Dir::Cache=$dir/cache -o APT::Sandbox::User=root -o Acquire::Languages=none"
-# shellcheck disable=SC2086 # options are words
-apt-get $options update >"$dir/log" 2>&1 && cd "$dir/debs" &&
-	apt-get $options download libc6 libc6-dev libcrypt1 libcrypt-dev linux-libc-dev >>"$dir/log" 2>&1 || {
+unreachable() {
 	echo "skip: $suite cannot be reached"
 	exit 77
 }
+# shellcheck disable=SC2086 # options are words
+apt-get $options update >"$dir/log" 2>&1 || unreachable
+cd "$dir/debs" || exit 1
+# shellcheck disable=SC2086 # the same
+apt-get $options download libc6 libc6-dev libcrypt1 libcrypt-dev linux-libc-dev >>"$dir/log" 2>&1 || unreachable
 for deb in "$dir"/debs/*.deb; do
 	dpkg-deb -x "$deb" "$dir/root" || exit 1
 done
