@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """What is known of an attached process, on every C library and allocator, and how its last state is kept.
 
-usage: tracked.py [allocators|linked|before|exceptions|holder|name]…   environment: SILT, SILT_BUSY, SILT_SOURCE
+usage: tracked.py [allocators|linked|before|mapping|exceptions|holder|name]…   environment: SILT, SILT_BUSY, SILT_SOURCE
 """
 import json
 import os
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from target import Busy, Failure, check, check_clean, descriptors, main, silt, status, wait_until
+from target import Busy, Failure, check, check_clean, descriptors, main, silt, skip, status, wait_until
 
 SOURCE = os.environ["SILT_SOURCE"]
 BUSY_C = os.path.join(SOURCE, "tests/attach/busy.c")
@@ -128,6 +128,51 @@ int main()
 """
 
 
+MAPPING = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static void *keep[40];
+
+int main(void)
+{
+	if (mlockall(MCL_FUTURE)) /* so that most of the time is spent in malloc's own mmap */
+		return 77;
+	for (int i = 0; i < 40; i++) {
+		keep[i] = malloc(16 << 20);
+		if (i == 0 && (puts("begun") < 0 || fflush(stdout)))
+			return 1;
+	}
+	puts("done");
+	fflush(stdout);
+	pause();
+	return keep[0] == NULL;
+}
+"""
+
+
+def mapping():
+    """The only thread is stopped in the mmap that malloc makes for a large block: neither in the heap yet nor seen by a hook."""
+    with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
+        exe = os.path.join(folder, "mapping")
+        subprocess.run(["gcc", "-O1", "-x", "c", "-", "-o", exe], input=MAPPING, text=True, check=True)
+        for _ in range(4):
+            process = subprocess.Popen([exe], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            try:
+                if process.stdout.readline() != b"begun\n":
+                    skip(f"memory cannot be locked here (status {process.wait()})")
+                silt("attach", "-q", process.pid)
+                check(process.stdout.readline() == b"done\n", "it does not go on")
+                large = show(process.pid)["totals"]["bytes"] >> 24
+                check(large == 40, f"{large} of 40 blocks are known")
+                silt("detach", "-q", process.pid)
+            finally:
+                process.kill()
+                process.wait()
+
+
 def exceptions():
     """operator new throws through where the agent stood. (mimalloc as packaged is built without exceptions and aborts.)"""
     with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
@@ -212,7 +257,7 @@ def name():
         silt("detach", wanted=2)
 
 
-TESTS = {f.__name__: f for f in (allocators, linked, before, exceptions, holder, name)}
+TESTS = {f.__name__: f for f in (allocators, linked, before, mapping, exceptions, holder, name)}
 
 if __name__ == "__main__":
     sys.exit(main(TESTS))
