@@ -219,19 +219,23 @@ struct walk_list { /* one walk */
 	struct walk_frame *plain_end;  /* the first of those, or the outermost frame: before it all are plain */
 };
 
+/* A word that a walk depends on beside its return addresses, and what it held. */
+struct walk_word {
+	uint64_t addr, value;
+};
+
 struct walk_memo { /* a remembered walk; what the common way needs stands first */
-	uint64_t first; /* where its innermost return address lies; 0 when more than return addresses must be compared */
+	uint64_t first; /* where its innermost return address lies; 0 when more than return addresses and rbp must be compared */
 	uint64_t stamp; /* what it was counted for: WALK_USE and the module generation of then */
 	struct silt_db_cache_entry *last; /* where; another stack's by now, unless it still has last_key */
 	uint64_t last_key;
 	struct walk_list list;
 	uint64_t generation;
 	uint64_t bp_top;  /* rbp in the innermost frame */
+	struct walk_word *saved; /* list.uses_bp: for each frame where it saved rbp, if that matters; else a word that always holds */
 	uint32_t capacity; /* frames there is room for, the closing one left out; 0: never used */
 	uint32_t extra_count;
-	struct {
-		uint64_t addr, value;
-	} extra[AGENT_EXTRA_MAX];
+	struct walk_word extra[AGENT_EXTRA_MAX];
 } __attribute__((aligned(256)));
 #define WALK_GENERATION (1ull << 40)
 #define WALK_USE(kind, epoch) ((uint64_t)((kind) + 1) << 32 | (epoch))
@@ -277,9 +281,13 @@ struct agent_thread { /* the first cache lines serve the common way */
 	struct walk_list anew_list, nested_list;
 };
 
-/** The rest of walk_context: see there. NULL: the caller is the allocator itself, nothing is to be recorded. */
+/** The rest of walk_context: see there. stuck: where m was compared already, the first frame that does not hold, or its end; else
+ *  NULL. Returns NULL when the caller is the allocator itself: nothing is to be recorded. */
 struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint32_t kind,
-					 uint32_t epoch);
+					 uint32_t epoch, struct walk_frame *stuck);
+/** Compares a remembered walk that uses rbp, from the hook whose frame is fp: the first frame that does not hold, or the end; NULL
+ *  when rbp is not what it was. */
+struct walk_frame *walk_verify_bp(const struct walk_memo *m, const uint64_t *fp);
 /** A signal handler that came while this thread was inside the agent. Returns the context. */
 uint32_t walk_interrupting(struct agent_thread *t, const uint64_t *fp, uint32_t kind);
 /** With all registers, for stacks that hold frames the compact rules cannot express. */

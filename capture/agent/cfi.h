@@ -73,6 +73,8 @@ enum cfi_type {
 #define CFI_TYPE(c) ((c) & 7u)
 #define CFI_OFF(c) (((c) >> 3) & 0x3fffu)
 #define CFI_RBP_AT(c) (((c) >> 17) & 0x7fu)
+#define CFI_COMPACT 0xffffffu
+#define CFI_FRAME_POINTER (CFI_T_RBP | 2u << 3 | 2u << 17) /* behind "push rbp; mov rbp, rsp" */
 uint32_t cfi_compact(const struct cfi_row *row);
 
 /** Reads one word of the target's memory (the stack, mostly); false when it must not be touched. */

@@ -36,13 +36,16 @@ static ALWAYS_INLINE struct silt_db_cache_entry *walk_context(struct agent_threa
 {
 	struct walk_memo *m = walk_memo(t, fp);
 	uint32_t epoch = ATOMIC_LOAD(&agent_db()->epoch);
+	struct walk_frame *stuck = NULL;
 
-	if (LIKELY(m->first == (uint64_t)&fp[1] && m->stamp == agent_hot.module_generation + WALK_USE(kind, epoch)) &&
-	    walk_verify_plain(m->list.frame) == m->list.end && LIKELY(m->last->hash == m->last_key)) {
-		t->recent = m;
-		return m->last;
+	if (LIKELY(m->first == (uint64_t)&fp[1] && m->stamp == agent_hot.module_generation + WALK_USE(kind, epoch))) {
+		stuck = LIKELY(!m->list.uses_bp) ? walk_verify_plain(m->list.frame) : walk_verify_bp(m, fp);
+		if (stuck == m->list.end && LIKELY(m->last->hash == m->last_key)) {
+			t->recent = m;
+			return m->last;
+		}
 	}
-	return walk_changed(t, m, fp, kind, epoch);
+	return walk_changed(t, m, fp, kind, epoch, stuck);
 }
 
 /* Compare and swap in the live table. single: this is the only thread. */

@@ -21,15 +21,23 @@ enum { PATCH_FAR = 4, PATCH_LUCK_MAX = 8, PATCH_LUCK_MIN = -64 };
 
 struct walk_frame *memo_verify(const struct walk_memo *m, struct walk_frame *f)
 {
+	const struct walk_word *saved;
+
 	if (LIKELY(!m->list.uses_bp))
 		return walk_verify_plain(f);
-	for (; f < m->list.end; f++) {
-		if (word_at(f->slot) != f->pc)
-			break;
-		if ((f->bits & WALK_CHECK) && word_at(saved_bp_at(f)) != f[1].bp)
-			break;
+	for (saved = m->saved + (f - m->list.frame);; f += 2, saved += 2) { /* the closing frame ends it */
+		if (word_at(f[0].slot) != f[0].pc || word_at(saved[0].addr) != saved[0].value)
+			return f;
+		if (word_at(f[1].slot) != f[1].pc || word_at(saved[1].addr) != saved[1].value)
+			return f + 1;
 	}
-	return f;
+}
+
+struct walk_frame *walk_verify_bp(const struct walk_memo *m, const uint64_t *fp)
+{
+	if (m->bp_top != fp[0] && (m->list.frame->bits & WALK_NEEDS_BP))
+		return NULL;
+	return memo_verify(m, m->list.frame);
 }
 
 static bool extras_hold(const struct walk_memo *m)
@@ -51,32 +59,51 @@ bool memo_joins(const struct walk_memo *m, struct walk_frame *f, const struct st
 	return extras_hold(m) && memo_verify(m, f) == m->list.end;
 }
 
+/* So many frames in a row that did not change: those outward of them mostly have not, either. */
+enum { PATCH_RUN = 4 };
+
 /* Goes on from f outward, taking changed return addresses over where the layout stays. Returns the end when the memo is exact
  * again, else the first frame that it could not take over; what lies outward of that is as it was. Only frames before
  * plain_end may change; the others must be the same to the letter. */
-static struct walk_frame *memo_patch(struct walk_memo *m, struct walk_frame *f)
+static ALWAYS_INLINE struct walk_frame *patch(struct walk_memo *m, struct walk_frame *f, bool uses_bp)
 {
-	const struct walk_frame *stop = m->list.plain_end;
-	struct walk_frame *behind = m->list.frame; /* behind the outermost frame that changed */
-	bool check = m->list.uses_bp != 0;
+	struct walk_frame *stop = m->list.plain_end, *behind = m->list.frame; /* behind the outermost frame that changed */
+	const struct walk_word *saved = m->saved + (f - m->list.frame);
+	uint32_t rules = 0;
 
-	for (; f < stop; f++) {
-		uint64_t pc = word_at(f->slot);
-		uint32_t rule = rule_get(pc);
+	while (f < stop) {
+		struct walk_frame *from = f, *until = f + PATCH_RUN < stop ? f + PATCH_RUN : stop;
 
-		if (UNLIKELY((rule ^ f->rule) << 8) || (check && (f->bits & WALK_CHECK) && word_at(saved_bp_at(f)) != f[1].bp))
-			break;
-		behind = pc != f->pc ? f + 1 : behind;
-		f->pc = pc;
-		f->rule = rule;
-		m->list.rules |= rule;
+		for (; f < until; f++) {
+			uint64_t pc = word_at(f->slot);
+			uint32_t rule = rule_get(pc);
+
+			if (UNLIKELY((rule ^ f->rule) << 8) || (uses_bp && word_at(saved->addr) != saved->value))
+				goto stuck;
+			behind = pc != f->pc ? f + 1 : behind;
+			f->pc = pc;
+			f->rule = rule;
+			rules |= rule;
+			saved++;
+		}
+		if (UNLIKELY(behind <= from)) {
+			f = memo_verify(m, f);
+			saved = m->saved + (f - m->list.frame);
+		}
 	}
+stuck:
+	m->list.rules |= rules;
 	if (m->list.nodes_from < behind)
 		m->list.nodes_from = behind;
 	if (f < stop)
 		return f;
 	walk_sums(&m->list, behind);
 	return memo_verify(m, f);
+}
+
+static struct walk_frame *memo_patch(struct walk_memo *m, struct walk_frame *f)
+{
+	return LIKELY(!m->list.uses_bp) ? patch(m, f, false) : patch(m, f, true);
 }
 
 /* Frames just written: word by word as they were, for a wider load must wait until its parts have left the store buffer. */
@@ -112,6 +139,25 @@ static void tail_move(struct walk_list *w, struct walk_frame *dest, const struct
 	}
 }
 
+/* The same of what is said of saved rbp. */
+static void saved_move(struct walk_memo *m, const struct walk_frame *dest, const struct walk_memo *from, const struct walk_frame *join,
+		       uint64_t n)
+{
+	struct walk_word *to = m->saved + (dest - m->list.frame);
+	const struct walk_word *old = from->saved + (join - from->list.frame);
+
+	if (!from->list.uses_bp) {
+		for (uint64_t i = 0; i < n; i++)
+			to[i] = WALK_WORD_NONE;
+	} else if (to <= old || m != from) {
+		for (uint64_t i = 0; i < n; i++)
+			to[i] = old[i];
+	} else {
+		for (uint64_t i = n; i-- > 0;)
+			to[i] = old[i];
+	}
+}
+
 /* Behind m's first `held` frames come the fresh ones of u, unless they stand there, then those of `from` where u joined it. False:
  * too many, for m or for a walk cut off at the limit: that is the innermost frames, as many as allowed, so joining must not change
  * their number. */
@@ -120,7 +166,8 @@ static bool memo_splice(struct walk_memo *m, uint64_t held, const struct unwound
 {
 	struct walk_list *w = &m->list;
 	uint64_t count = (uint64_t)(u->end - fresh), outer = 0, nodes = 0;
-	uint32_t depth = agent_hot.options.max_depth, rules = held ? w->rules : 0, uses_bp = held ? w->uses_bp : 0;
+	uint32_t depth = agent_hot.options.max_depth, rules = held ? w->rules : 0;
+	uint32_t uses_bp = u->uses_bp | (held ? w->uses_bp : 0);
 	uint32_t flags = u->flags, specials = u->specials;
 	struct walk_frame *dest = w->frame + held + count;
 
@@ -137,6 +184,8 @@ static bool memo_splice(struct walk_memo *m, uint64_t held, const struct unwound
 		rules |= o->rules;
 		uses_bp |= o->uses_bp;
 		specials |= o->specials;
+		if (uses_bp)
+			saved_move(m, dest, from, u->join, outer);
 		if (dest != u->join)
 			tail_move(w, dest, o, u->join, outer);
 	} else {
@@ -148,7 +197,7 @@ static bool memo_splice(struct walk_memo *m, uint64_t held, const struct unwound
 	w->nodes_from = dest + nodes;
 	w->flags = flags;
 	w->rules = rules | u->rules;
-	w->uses_bp = uses_bp | u->uses_bp;
+	w->uses_bp = uses_bp;
 	w->specials = specials;
 	walk_close(w);
 	walk_sums(w, dest);
@@ -254,7 +303,7 @@ static enum rebuilt memo_rebuild(struct agent_thread *t, struct walk_memo *m, co
 	m->extra_count = 0;
 	if (LIKELY(!(m->list.uses_bp | m->list.specials)))
 		return LIKELY(m->list.end != m->list.frame) ? REBUILT : REBUILT_ONCE;
-	study_bp(&m->list, studied); /* the joined frames' bits stand */
+	study_bp(m, studied); /* the joined frames' bits stand */
 	return m->list.end != m->list.frame && (LIKELY(!m->list.specials) || study_specials(m)) ? REBUILT : REBUILT_ONCE;
 }
 
@@ -334,23 +383,26 @@ static struct silt_db_cache_entry *memo_use(struct agent_thread *t, struct walk_
 	m->last = e;
 	m->last_key = e->hash;
 	m->stamp = agent_hot.module_generation + WALK_USE(use->kind, use->epoch);
-	m->first = m->list.uses_bp | m->list.specials ? 0 : first;
+	m->first = m->list.specials ? 0 : first;
 	return e;
 }
 
 struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint32_t kind,
-					 uint32_t epoch)
+					 uint32_t epoch, struct walk_frame *stuck)
 {
 	struct stack_use use = use_now(t, kind, epoch);
-	struct walk_frame *stuck, *end;
+	struct walk_frame *end;
 	struct silt_db_cache_entry *e;
 	enum rebuilt how = REBUILT;
 
 	if (UNLIKELY(agent_skips(fp[1])))
 		return NULL;
-	if (UNLIKELY(agent_hot.attention & AGENT_MODULES_CHANGED))
+	if (UNLIKELY(agent_hot.attention & AGENT_MODULES_CHANGED)) {
 		module_refresh();
-	stuck = memo_compare(m, fp);
+		stuck = NULL;
+	}
+	if (!stuck)
+		stuck = memo_compare(m, fp);
 	end = m->list.end;
 	if (stuck && stuck == end && m->stamp == agent_hot.module_generation + WALK_USE(kind, epoch) && m->last->hash == m->last_key) {
 		t->recent = m;

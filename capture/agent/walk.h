@@ -48,8 +48,10 @@ static inline void walk_close(struct walk_list *w)
 }
 /** Sums up w's return addresses for its hash; from `behind` outward the sums stand already. */
 void walk_sums(struct walk_list *w, const struct walk_frame *behind);
+/** Holds always. */
+#define WALK_WORD_NONE ((struct walk_word){ (uint64_t)&walk_closing_word, walk_closing_word })
 /** Finds out where rbp matters, for the frames inward of `from`. */
-void study_bp(struct walk_list *w, struct walk_frame *from);
+void study_bp(struct walk_memo *m, struct walk_frame *from);
 /** Collects what special frames read. False: the walk cannot be remembered. */
 bool study_specials(struct walk_memo *m);
 

@@ -45,13 +45,14 @@ bool memo_reserve(struct walk_memo *m, uint32_t frames)
 		n *= 2;
 	if (n == m->capacity)
 		return true;
-	ref = db_alloc((n + 1) * (sizeof(struct walk_frame) + sizeof(uint64_t)));
+	ref = db_alloc((n + 1) * (sizeof(struct walk_frame) + sizeof(struct walk_word) + sizeof(uint64_t)));
 	if (!ref)
 		return false;
 	m->capacity = 0; /* none in between: a handler may jump away from here */
 	IN_ORDER();
 	m->list.frame = db_at(ref);
-	m->list.tail = (uint64_t *)(void *)(m->list.frame + n + 1);
+	m->saved = (struct walk_word *)(void *)(m->list.frame + n + 1);
+	m->list.tail = (uint64_t *)(void *)(m->saved + n + 1);
 	walk_void(m);
 	IN_ORDER();
 	m->capacity = n;
@@ -124,16 +125,25 @@ static bool special_add(struct walk_memo *m, const struct walk_frame *f)
 }
 
 /* Going inward: what an outer frame needs, an inner one saves. */
-void study_bp(struct walk_list *w, struct walk_frame *from)
+void study_bp(struct walk_memo *m, struct walk_frame *from)
 {
+	struct walk_list *w = &m->list;
+	struct walk_word *saved = m->saved + (from - w->frame);
 	uint32_t needs = from < w->end ? from->bits & WALK_NEEDS_BP : 0;
 
 	for (struct walk_frame *f = from; f-- > w->frame;) {
 		uint32_t type = CFI_TYPE(f->rule), saves = CFI_RBP_AT(f->rule) ? WALK_CHECK : 0;
 		uint32_t check = needs ? saves : 0;
 
+		saved--;
+		if ((f->rule & CFI_COMPACT) == CFI_FRAME_POINTER && needs) { /* the rest, in short */
+			f->bits |= WALK_CHECK | WALK_NEEDS_BP;
+			*saved = (struct walk_word){ f[1].slot - 8, f[1].bp };
+			continue;
+		}
 		needs = type == CFI_T_RBP || type == CFI_T_RBP_DEREF ? WALK_NEEDS_BP : type == CFI_T_RSP && !saves ? needs : 0;
 		f->bits = (f->bits & ~(uint32_t)(WALK_CHECK | WALK_NEEDS_BP)) | check | needs;
+		*saved = check ? (struct walk_word){ saved_bp_at(f), f[1].bp } : WALK_WORD_NONE;
 	}
 }
 
@@ -151,6 +161,7 @@ COLD bool study_specials(struct walk_memo *m)
 		if (type == CFI_T_SIGNAL || type == CFI_T_RBP_DEREF) {
 			w->plain_end = f;
 			f->bits &= ~(uint32_t)WALK_CHECK; /* what these read of rbp is among the extras */
+			m->saved[f - w->frame] = WALK_WORD_NONE;
 			if (!special_add(m, f))
 				return false;
 		}

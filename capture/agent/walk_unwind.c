@@ -181,6 +181,17 @@ static ALWAYS_INLINE enum step_result step_out(struct step *s, uint32_t rule)
 {
 	uint64_t cfa;
 
+	/* Where code keeps frame pointers. By itself, for then the next slot does not wait for the rule, only the branch does. */
+	if ((rule & CFI_COMPACT) == CFI_FRAME_POINTER) {
+		cfa = s->bp + 16;
+		if (UNLIKELY(!next_sane(s->sp, cfa)))
+			return STEP_BROKEN;
+		s->bp = word_at(cfa - 16);
+		s->slot = cfa - 8;
+		s->sp = cfa;
+		s->interrupted = false;
+		return STEP_ON;
+	}
 	/* The offset in bytes is the rule's bits 3..16 where they stand. */
 	if (LIKELY(CFI_TYPE(rule) == CFI_T_RSP)) {
 		cfa = s->sp + (rule & 0x1fff8); /* grows by 8 bytes to 128 KiB: sane by itself */

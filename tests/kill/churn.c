@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A target for killing: threads that allocate and free at full speed and count; the count is shared with the test, so that
- * a stopped or dead target shows. Ends by itself after the seconds given, with status 0. Usage: churn COUNTER SECONDS */
+ * a stopped or dead target shows. Ends by itself after the seconds given, or when the third word of COUNTER is not 0,
+ * with status 0. Usage: churn COUNTER SECONDS */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -47,7 +48,8 @@ static void *churn(void *arg)
 int main(int argc, char **argv)
 {
 	pthread_t threads[THREADS];
-	struct timespec time = {.tv_sec = argc > 2 ? atoi(argv[2]) : 10};
+	const struct timespec moment = {.tv_nsec = 20000000};
+	int moments = 50 * (argc > 2 ? atoi(argv[2]) : 10);
 	int fd = argc > 1 ? open(argv[1], O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
 
 	if (fd < 0 || ftruncate(fd, 4096) != 0)
@@ -59,7 +61,8 @@ int main(int argc, char **argv)
 	for (uint64_t i = 0; i < THREADS; i++)
 		if (pthread_create(&threads[i], NULL, churn, (void *)i) != 0)
 			return 2;
-	nanosleep(&time, NULL);
+	while (moments-- > 0 && !counter[2])
+		nanosleep(&moment, NULL);
 	stop = 1;
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);

@@ -41,18 +41,26 @@ def check(name, dump, count, failures):
     failures += errors
 
 
+def word(path, index):
+    """A word of the file that churn shares; 0 while it is not there."""
+    try:
+        with open(path, "rb") as f:
+            return int.from_bytes(f.read(8 * index + 8)[8 * index:], "little")
+    except OSError:
+        return 0
+
+
 def main():
     failures = []
     with tempfile.TemporaryDirectory(prefix="silt-moving-") as folder:
         counter = os.path.join(folder, "counter")
-        seconds = "120" if CAPTURES > 50 else "6"
-        run = subprocess.Popen([SILT, "run", "-q", "--every", "300ms", "-o", folder + "/out.silt", "--", CHURN, counter, seconds],
+        run = subprocess.Popen([SILT, "run", "-q", "--every", "300ms", "-o", folder + "/out.silt", "--", CHURN, counter, "3600"],
                                stdin=subprocess.DEVNULL)
-        while not (os.path.exists(counter) and os.path.getsize(counter) >= 4096):
+        while not word(counter, 1):
             time.sleep(0.01)
-        time.sleep(0.5)
-        with open(counter, "rb") as f:
-            pid = int.from_bytes(f.read(16)[8:], "little")
+        while word(counter, 0) < 100000:  # what is held at a time has been reached
+            time.sleep(0.01)
+        pid = word(counter, 1)
         for n in range(CAPTURES):
             time.sleep(random.random() * 0.1)
             out = "%s/c%d.silt" % (folder, n)
@@ -64,10 +72,15 @@ def main():
             d = dumps.Dump(BLOCKS, out)
             check("capture %d" % n, d, len(d.blocks), failures)
             os.unlink(out)
+        while len(glob.glob(folder + "/out.*.silt")) < 13 and run.poll() is None:
+            time.sleep(0.1)
+        with open(counter, "r+b") as f:  # it ends now
+            f.seek(16)
+            f.write(b"\1")
         if run.wait(timeout=200) != 0:
             failures.append("silt run ended with %d" % run.returncode)
         numbered = sorted(glob.glob(folder + "/out.*.silt"))
-        if len(numbered) < 5:
+        if len(numbered) < 13:
             failures.append("only %d numbered dumps" % len(numbered))
         for path in numbered[2:12]:
             d = dumps.Dump(BLOCKS, path)
