@@ -13,6 +13,7 @@ PROFILED = "prof:true,lg_prof_sample:0,prof_final:false"
 def run(bench):
     bench.program("pair-equal")
     bench.program("pair-varied")
+    bench.program("pair-pointers")
     rounds = bench.rounds(5)
     seconds = "0.3" if bench.quick else "0.5"
     contestants = available(bench)
@@ -28,6 +29,21 @@ def run(bench):
         name = "pair, depth %d, %d thread%s" % (depth, threads, "s" if threads > 1 else "")
         compare(bench, name + ", heaptrack", both, "heaptrack", 8, 15)
         compare(bench, name + ", jemalloc prof", both, "jemalloc", 30, 60)
+    with_frame_pointers(bench, contestants, seconds, rounds)
+
+
+def with_frame_pointers(bench, contestants, seconds, rounds):
+    """Nothing is asked of these, but much is built so: distributions that keep frame pointers, and all that is not optimised."""
+    contestants = {name: go for name, go in contestants.items() if name in ("untracked", "silt", "heaptrack")}
+    if len(contestants) < 3:
+        return
+    for depth in (10, 30):
+        bench.note("pair: depth %d, frame pointers" % depth)
+        command = [bench.program("pair-pointers"), str(depth), "1", seconds]
+        bench.details["pair.%d.1.pointers" % depth] = times = measure(bench, contestants, command, rounds)
+        ours, theirs = extra(times, "silt", "untracked"), extra(times, "heaptrack", "untracked")
+        bench.row("pair, depth %d, frame pointers, heaptrack" % depth, "+%.1f ns" % ours, "+%.0f ns" % theirs,
+                  "%.1f" % (theirs / ours), "", "", None, None, "frames of one size")
 
 
 def available(bench):
