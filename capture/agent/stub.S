@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* syscall(2) by name: looked at for seccomp, then jumped through with nothing of ours on the stack, for fork-like calls
- * return twice. */
+ * return twice. Mappings by number are looked at, too. */
 	.text
 	.globl	syscall
 	.type	syscall, @function
 syscall:
 	.cfi_startproc
 	endbr64
+	cmpq	$25, %rdi
+	jbe	4f
 	cmpq	$317, %rdi		/* __NR_seccomp: 0 and 1 set a filter, the others ask */
 	jne	1f
 	cmpq	$1, %rsi
@@ -68,6 +70,30 @@ syscall:
 	.cfi_adjust_cfa_offset -8
 	movq	agent_syscall_real(%rip), %rax
 	jmp	*%rax
+4:	cmpq	$0, agent_syscall_real(%rip)
+	je	1b
+	cmpl	$9, %edi
+	je	5f
+	cmpl	$11, %edi
+	je	6f
+	cmpl	$25, %edi
+	jne	1b
+	movq	%rsi, %rdi		/* mremap */
+	movq	%rdx, %rsi
+	movq	%rcx, %rdx
+	movq	%r8, %rcx
+	movq	%r9, %r8
+	jmp	agent_mremap_by_number
+5:	movq	%rsi, %rdi		/* mmap */
+	movq	%rdx, %rsi
+	movq	%rcx, %rdx
+	movq	%r8, %rcx
+	movq	%r9, %r8
+	movq	8(%rsp), %r9
+	jmp	agent_mmap_by_number
+6:	movq	%rsi, %rdi		/* munmap */
+	movq	%rdx, %rsi
+	jmp	agent_munmap_by_number
 	.cfi_endproc
 	.size	syscall, .-syscall
 	.section .note.GNU-stack,"",@progbits
