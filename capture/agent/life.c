@@ -400,6 +400,7 @@ __attribute__((visibility("hidden"), used)) void agent_init(int argc, char **arg
 	(void)argc;
 	(void)argv;
 	agent_ready();
+	agent_resolve();
 	if (envp)
-		reach_hide_environment(envp);
+		reach_hide_environment(envp, agent_real.environ_address);
 }

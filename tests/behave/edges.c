@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -268,6 +269,24 @@ static int threads_in_turn(void)
 	return reused ? 0 : 90; /* else this shows nothing */
 }
 
+/* ---- the auxiliary vector, looked for behind the environment as Go's run-time does ---- */
+
+static int vector(char **argv)
+{
+	char **p = argv;
+	int entries = 0, found = 0;
+
+	while (*p)
+		p++;
+	for (p++; *p; p++)
+		entries++;
+	for (const unsigned long *v = (const unsigned long *)(p + 1); v[0]; v += 2)
+		found += (v[0] == AT_PAGESZ || v[0] == AT_PHDR || v[0] == AT_ENTRY || v[0] == AT_RANDOM) && v[1] == getauxval(v[0]);
+	for (char **e = environ; *e; e++)
+		printf("%s\n", *e);
+	return found == 4 && entries > 0 ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
 	const char *which = argc > 1 ? argv[1] : "leaf";
@@ -280,6 +299,8 @@ int main(int argc, char **argv)
 		keep((size_t)atoi(arg));
 	else if (strcmp(which, "environment") == 0)
 		printf("LD_PRELOAD=%s SILT_AGENT=%s\n", getenv("LD_PRELOAD"), getenv("SILT_AGENT"));
+	else if (strcmp(which, "vector") == 0)
+		return vector(argv);
 	else if (strcmp(which, "small-stack") == 0)
 		return small_stack();
 	else if (strcmp(which, "system") == 0 || strcmp(which, "popen") == 0)

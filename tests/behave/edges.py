@@ -242,6 +242,15 @@ def shell(folder):
         check(how + ": the command is tracked", len(leaves(run)) == 1, run)
 
 
+def vector(folder):
+    """What lies behind the environment is where the program looks for it, and the environment is what it would be."""
+    for name, env in (("usual", dict(os.environ)), ("one entry", {"A": "1"}), ("with LD_PRELOAD", {"B": "2", "LD_PRELOAD": PLUG, "C": ""}),
+                      ("with ASAN_OPTIONS", {"ASAN_OPTIONS": "color=always", "D": "3"})):
+        run = Run(folder, [EDGES, "vector"], env=env)
+        same("auxiliary vector, environment: " + name, run, [EDGES, "vector"], env=env)
+        check("auxiliary vector, environment: %s: found" % name, run.status == 0, run)
+
+
 def closed(folder):
     command = [EDGES, "dlclose", PLUG]
     run = Run(folder, command)
@@ -357,7 +366,7 @@ def sanitizers(folder):
 
 
 PARTS = {"proc": no_proc, "pidns": pid_namespaces, "unreadable": unreadable, "limits": limits, "disk": full_disk, "stack": small_stack,
-         "shell": shell, "dlclose": closed, "threads": threads, "wrap": wrap, "exhausted": exhausted, "sanitizers": sanitizers}
+         "shell": shell, "vector": vector, "dlclose": closed, "threads": threads, "wrap": wrap, "exhausted": exhausted, "sanitizers": sanitizers}
 
 
 def main(parts):
