@@ -269,6 +269,47 @@ static int threads_in_turn(void)
 	return reused ? 0 : 90; /* else this shows nothing */
 }
 
+/* ---- more stacks than the database has room for ---- */
+
+static size_t stacks_live, stacks_bytes;
+
+static __attribute__((noinline)) void stack_end(unsigned path)
+{
+	keep(path % 100 + 1);
+	if (path % 3 == 0) {
+		free(kept);
+		return;
+	}
+	stacks_live++;
+	stacks_bytes += path % 100 + 1;
+}
+
+/* One of four functions a level, by two bits of the path. The sums keep the functions apart, and the calls no sibling calls. */
+static unsigned stack_sums[4];
+#define STACK_LEVEL(k)                                                              \
+	static __attribute__((noinline)) void stack_level_##k(unsigned path, int depth) \
+	{                                                                           \
+		if (depth)                                                          \
+			stack_levels[path >> 2 * (depth - 1) & 3](path, depth - 1); \
+		else                                                                \
+			stack_end(path);                                            \
+		stack_sums[k] += path;                                              \
+	}
+static void (*const stack_levels[4])(unsigned, int);
+STACK_LEVEL(0)
+STACK_LEVEL(1)
+STACK_LEVEL(2)
+STACK_LEVEL(3)
+static void (*const stack_levels[4])(unsigned, int) = { stack_level_0, stack_level_1, stack_level_2, stack_level_3 };
+
+static int many_stacks(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		stack_level_0(i * 2654435761u, 12);
+	printf("%zu %zu %u\n", stacks_live, stacks_bytes, n);
+	return 0;
+}
+
 /* ---- the auxiliary vector, looked for behind the environment as Go's run-time does ---- */
 
 static int vector(char **argv)
@@ -299,6 +340,8 @@ int main(int argc, char **argv)
 		keep((size_t)atoi(arg));
 	else if (strcmp(which, "environment") == 0)
 		printf("LD_PRELOAD=%s SILT_AGENT=%s\n", getenv("LD_PRELOAD"), getenv("SILT_AGENT"));
+	else if (strcmp(which, "stacks") == 0)
+		return many_stacks((unsigned)atoi(arg));
 	else if (strcmp(which, "vector") == 0)
 		return vector(argv);
 	else if (strcmp(which, "small-stack") == 0)

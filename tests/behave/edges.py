@@ -251,6 +251,27 @@ def vector(folder):
         check("auxiliary vector, environment: %s: found" % name, run.status == 0, run)
 
 
+def full_database(folder):
+    """Stacks that do not fit are counted all the same, and the report says that and nothing worse."""
+    for options in (["--db-size", "1"], ["--db-size", "3", "--threads"]):
+        command = [EDGES, "stacks", "500000"]
+        run = Run(folder, command, options)
+        name = "full database, " + " ".join(options)
+        same(name, run, command)
+        r = subprocess.run([SILT, "show", "--json", "--sort", "allocated-count", run.out], capture_output=True, text=True, timeout=60)
+        report = json.loads(r.stdout)
+        stacks, totals = report["stacks"], report["totals"]
+        live, size, allocated = (int(x) for x in run.stdout.split())
+        # The program's standard output has a block of its own.
+        check(name + ": totals are exact", totals["count"] - live in (0, 1) and totals["bytes"] - size in (0, 1024, 4096) and
+              totals["allocated_count"] - allocated in (0, 1), (totals, run.stdout))
+        check(name + ": rows sum up", all(sum(s[k] for s in stacks) == totals[k] for k in totals), totals)
+        over = [s for s in stacks if "overflow" in s["flags"]]
+        check(name + ": one row for what did not fit, beside others", len(over) == 1 and len(stacks) > 100, (len(over), len(stacks)))
+        check(name + ": warnings", report["warnings"] and all("--db-size" in w or "no debug information" in w for w in report["warnings"]),
+              report["warnings"])
+
+
 def closed(folder):
     command = [EDGES, "dlclose", PLUG]
     run = Run(folder, command)
@@ -366,7 +387,8 @@ def sanitizers(folder):
 
 
 PARTS = {"proc": no_proc, "pidns": pid_namespaces, "unreadable": unreadable, "limits": limits, "disk": full_disk, "stack": small_stack,
-         "shell": shell, "vector": vector, "dlclose": closed, "threads": threads, "wrap": wrap, "exhausted": exhausted, "sanitizers": sanitizers}
+         "shell": shell, "vector": vector, "full": full_database, "dlclose": closed, "threads": threads, "wrap": wrap, "exhausted": exhausted,
+         "sanitizers": sanitizers}
 
 
 def main(parts):
