@@ -233,7 +233,9 @@ static int decode_counters(struct silt_decode *d, const struct silt_db_run *run,
 		}
 	}
 	if (!rc && run && run->untracked)
-		rc = silt_snapshot_note(d->s, err, "%u processes of this run could not be tracked: no free slot or no memory",
+		rc = silt_snapshot_note(d->s, err,
+					"%u processes of this run could not be tracked: no free slot, no memory, or a C library that is "
+					"not glibc",
 					run->untracked);
 	return rc;
 }

@@ -252,6 +252,11 @@ static bool start_first(void)
 	agent_resolve();
 	if (!agent_real.resolved || !reach_environment() || !reach_open(&fd))
 		return false;
+	if (!agent_next("gnu_get_libc_version", NULL)) { /* musl's functions call each other through the hooks */
+		ATOMIC_ADD(&agent_run->untracked, 1);
+		sys_close(fd);
+		return false;
+	}
 	walk_setup();
 	know_program();
 	if (sys_failed(sys_madvise(&agent_hot, sizeof(agent_hot), MADV_WIPEONFORK))) {
@@ -394,13 +399,19 @@ COLD bool agent_start(void)
 	return false;
 }
 
-/* DT_INIT: the loader passes main's arguments. The environment is cleaned in a process that could not be tracked, too. */
+/* DT_INIT: glibc's loader passes main's arguments, musl's none. The environment is cleaned in a process that could not be tracked,
+ * too. */
 __attribute__((visibility("hidden"), used)) void agent_init(int argc, char **argv, char **envp)
 {
+	char ***place;
+
 	(void)argc;
 	(void)argv;
 	agent_ready();
 	agent_resolve();
-	if (envp)
-		reach_hide_environment(envp, agent_real.environ_address);
+	place = agent_real.environ_address;
+	if (place && *place)
+		reach_hide_environment(*place, place);
+	else if (place && envp) /* glibc's, before it has set it */
+		reach_hide_environment(envp, NULL);
 }

@@ -236,8 +236,8 @@ static bool entry_hide(char *e)
 /* The program shall see its environment as it would be without silt; the exec hooks put the entries back.
  *
  * The entries that stay move up, not down: behind the last one lies the auxiliary vector, and who looks for it there (Go's run-time
- * does) must find it. Who counts from argv meets empty strings in front; all others start from `environ`. Where the C library has
- * not set that yet, the entries move down. */
+ * does) must find it. Who counts from argv meets empty strings in front; all others start from `environ`. Where that is not set
+ * yet, the entries move down. */
 void reach_hide_environment(char **envp, char ***environ_place)
 {
 	char **end = envp, **out;
@@ -253,7 +253,7 @@ void reach_hide_environment(char **envp, char ***environ_place)
 	for (char **in = end; in > envp;)
 		if (entry_hide(*--in))
 			*--out = *in;
-	if (environ_place && *environ_place == envp) {
+	if (environ_place) {
 		*environ_place = out;
 		while (out > envp)
 			*--out = (char *)"";

@@ -272,6 +272,26 @@ def full_database(folder):
               report["warnings"])
 
 
+def musl(folder):
+    """A program on another C library: refused at the start, and left alone when a tracked program executes it."""
+    if not shutil.which("musl-gcc"):
+        return skip("musl", "there is no musl-gcc")
+    program = os.path.join(folder, "program")
+    with open(program + ".c", "w") as f:
+        f.write('#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\nextern char **environ;\nint main(void)\n{\n'
+                'for (int i = 0; i < 1000; i++)\nfree(realloc(malloc(i), 2 * i));\nfor (char **e = environ; *e; e++)\nputs(*e);\n'
+                'fflush(stdout);\nexecl("%s", "edges", "leaf", "%d", (char *)0);\nreturn 3;\n}\n' % (EDGES, LEAF))
+    subprocess.run(["musl-gcc", "-o", program, program + ".c"], check=True)
+    run = Run(folder, [program])
+    check("musl: refused, and what to do", run.status == 3 and "silt attach" in run.stderr and run.stderr.count("\n") == 1, run)
+    command = ["/bin/sh", "-c", program + "; exit 5"]
+    run = Run(folder, command, env={"A": "1"})
+    same("musl: started by a tracked program", run, command, env={"A": "1"})
+    check("musl: what it executes is tracked again", len(leaves(run)) == 1, run)
+    notes = " ".join(dumps.Dump(BLOCKS, run.out).notes)
+    check("musl: said that it was not tracked", "1 processes of this run could not be tracked" in notes, notes)
+
+
 def closed(folder):
     command = [EDGES, "dlclose", PLUG]
     run = Run(folder, command)
@@ -387,8 +407,8 @@ def sanitizers(folder):
 
 
 PARTS = {"proc": no_proc, "pidns": pid_namespaces, "unreadable": unreadable, "limits": limits, "disk": full_disk, "stack": small_stack,
-         "shell": shell, "vector": vector, "full": full_database, "dlclose": closed, "threads": threads, "wrap": wrap, "exhausted": exhausted,
-         "sanitizers": sanitizers}
+         "shell": shell, "vector": vector, "full": full_database, "musl": musl, "dlclose": closed, "threads": threads, "wrap": wrap,
+         "exhausted": exhausted, "sanitizers": sanitizers}
 
 
 def main(parts):
