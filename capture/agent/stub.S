@@ -96,4 +96,62 @@ syscall:
 	jmp	agent_munmap_by_number
 	.cfi_endproc
 	.size	syscall, .-syscall
+
+/* dlopen and dlmopen: looked at for what puts a library's calls past the hooks, then jumped through, for the loader asks who
+ * called. */
+	.globl	dlopen
+	.type	dlopen, @function
+dlopen:
+	.cfi_startproc
+	endbr64
+	leaq	agent_dlopen_real(%rip), %r11
+	testl	$8, %esi		/* RTLD_DEEPBIND */
+	jnz	7f
+	jmp	8f
+	.cfi_endproc
+	.size	dlopen, .-dlopen
+
+	.globl	dlmopen
+	.type	dlmopen, @function
+dlmopen:
+	.cfi_startproc
+	endbr64
+	leaq	agent_dlmopen_real(%rip), %r11
+	testq	%rdi, %rdi		/* LM_ID_BASE */
+	jnz	7f
+	testl	$8, %edx
+	jnz	7f
+8:	movq	(%r11), %rax
+	testq	%rax, %rax
+	jz	9f
+	jmp	*%rax
+7:	leaq	agent_deep_library(%rip), %rax
+	jmp	1f
+9:	leaq	agent_resolve(%rip), %rax
+1:	pushq	%rdi
+	.cfi_adjust_cfa_offset 8
+	pushq	%rsi
+	.cfi_adjust_cfa_offset 8
+	pushq	%rdx
+	.cfi_adjust_cfa_offset 8
+	pushq	%r11
+	.cfi_adjust_cfa_offset 8
+	subq	$8, %rsp
+	.cfi_adjust_cfa_offset 8
+	call	*%rax
+	addq	$8, %rsp
+	.cfi_adjust_cfa_offset -8
+	popq	%r11
+	.cfi_adjust_cfa_offset -8
+	popq	%rdx
+	.cfi_adjust_cfa_offset -8
+	popq	%rsi
+	.cfi_adjust_cfa_offset -8
+	popq	%rdi
+	.cfi_adjust_cfa_offset -8
+	movq	(%r11), %rax
+	jmp	*%rax
+	.cfi_endproc
+	.size	dlmopen, .-dlmopen
+
 	.section .note.GNU-stack,"",@progbits

@@ -269,6 +269,24 @@ static int threads_in_turn(void)
 	return reused ? 0 : 90; /* else this shows nothing */
 }
 
+/* ---- libraries whose calls go past the hooks ---- */
+
+static int deep_library(const char *path)
+{
+	void *h = strcmp(how, "dlmopen") == 0 ? dlmopen(LM_ID_NEWLM, path, RTLD_NOW) :
+						dlopen(path, strcmp(how, "deepbind") == 0 ? RTLD_NOW | RTLD_DEEPBIND : RTLD_NOW);
+	pid_t pid;
+
+	if (!h)
+		fail(dlerror());
+	pid = fork();
+	if (pid == 0) {
+		keep(4711);
+		_exit(0);
+	}
+	return wait_for(pid);
+}
+
 /* ---- more stacks than the database has room for ---- */
 
 static size_t stacks_live, stacks_bytes;
@@ -340,6 +358,8 @@ int main(int argc, char **argv)
 		keep((size_t)atoi(arg));
 	else if (strcmp(which, "environment") == 0)
 		printf("LD_PRELOAD=%s SILT_AGENT=%s\n", getenv("LD_PRELOAD"), getenv("SILT_AGENT"));
+	else if (strcmp(which, "deep-library") == 0)
+		return deep_library(argv[3]);
 	else if (strcmp(which, "stacks") == 0)
 		return many_stacks((unsigned)atoi(arg));
 	else if (strcmp(which, "vector") == 0)

@@ -292,6 +292,16 @@ def musl(folder):
     check("musl: said that it was not tracked", "1 processes of this run could not be tracked" in notes, notes)
 
 
+def deep_libraries(folder):
+    for how, warned in (("dlopen", False), ("deepbind", True), ("dlmopen", True)):
+        command = [EDGES, "deep-library", how, PLUG]
+        run = Run(folder, command)
+        same("deep libraries: " + how, run, command)
+        notes = [" ".join(dumps.Dump(BLOCKS, p).notes) for p in run.paths()]
+        check("deep libraries: %s: %s in program and child" % (how, "warned of" if warned else "no warning"),
+              len(notes) == 2 and all(("RTLD_DEEPBIND" in n) == warned for n in notes), notes)
+
+
 def closed(folder):
     command = [EDGES, "dlclose", PLUG]
     run = Run(folder, command)
@@ -407,8 +417,8 @@ def sanitizers(folder):
 
 
 PARTS = {"proc": no_proc, "pidns": pid_namespaces, "unreadable": unreadable, "limits": limits, "disk": full_disk, "stack": small_stack,
-         "shell": shell, "vector": vector, "full": full_database, "musl": musl, "dlclose": closed, "threads": threads, "wrap": wrap,
-         "exhausted": exhausted, "sanitizers": sanitizers}
+         "shell": shell, "vector": vector, "full": full_database, "musl": musl, "deep": deep_libraries, "dlclose": closed, "threads": threads,
+         "wrap": wrap, "exhausted": exhausted, "sanitizers": sanitizers}
 
 
 def main(parts):
