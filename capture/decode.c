@@ -198,6 +198,9 @@ static int decode_counters(struct silt_decode *d, const struct silt_db_run *run,
 					"%llu loaded modules did not fit the module table: their frames are shown by address" },
 		[SILT_LOST_THREADS] = { "agent.lost_threads", NULL },
 		[SILT_LOST_NESTED] = { "agent.nested", NULL },
+		[SILT_LOST_LIBRARIES] = { "agent.deep_libraries",
+					  "libraries were loaded with RTLD_DEEPBIND or dlmopen (%llu times): what they allocate and "
+					  "free is not seen" },
 	};
 	const struct {
 		const char *name;
@@ -233,7 +236,9 @@ static int decode_counters(struct silt_decode *d, const struct silt_db_run *run,
 		}
 	}
 	if (!rc && run && run->untracked)
-		rc = silt_snapshot_note(d->s, err, "%u processes of this run could not be tracked: no free slot or no memory",
+		rc = silt_snapshot_note(d->s, err,
+					"%u processes of this run could not be tracked: no free slot, no memory, or a C library that is "
+					"not glibc",
 					run->untracked);
 	return rc;
 }

@@ -11,9 +11,12 @@
 
 static const struct silt_db_context *db_context(struct silt_decode *d, uint32_t i)
 {
-	const struct silt_db_context *seg = silt_decode_at(d, d->db->context_segs[i / SILT_DB_CONTEXT_SEG],
-							   SILT_DB_CONTEXT_SEG * sizeof(*seg));
+	uint32_t ref = d->db->context_segs[i / SILT_DB_CONTEXT_SEG];
+	const struct silt_db_context *seg = NULL;
 
+	/* Numbers are taken before there is memory for them: a full database has some without. */
+	if (ref)
+		seg = silt_decode_at(d, ref, SILT_DB_CONTEXT_SEG * sizeof(*seg));
 	return seg ? &seg[i % SILT_DB_CONTEXT_SEG] : NULL;
 }
 

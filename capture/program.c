@@ -183,8 +183,11 @@ static int check_elf(const char *path, const struct silt_elf_info *info, struct 
 	if (!info->has_interp)
 		return silt_error_set(err, SILT_E_UNSUPPORTED,
 				      "%s is statically linked, so nothing can be loaded into it at its start: link it "
-				      "dynamically to track it",
+				      "dynamically to track it, or start it and use `silt attach`",
 				      path);
+	if (strstr(info->interp, "/ld-musl"))
+		return silt_error_set(err, SILT_E_UNSUPPORTED,
+				      "%s uses musl, and silt run tracks programs on glibc only: start it and use `silt attach`", path);
 	return 0;
 }
 

@@ -36,10 +36,13 @@ void silt_signals_restore(const struct silt_signals *s)
 	sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
 }
 
-/* The terminal sends Ctrl-C, Ctrl-Z and a hang-up to the whole process group: the program has them already. Only what a
- * process sent to us is passed on; what the program itself sent is not sent back. */
+/* The terminal sends Ctrl-C and Ctrl-Z to the whole process group: the program has them already. A hang-up it tells the leader of
+ * the session alone, and with it to go on where it is stopped: the program would have been that. Else only what a process sent to us
+ * is passed on; what the program itself sent is not sent back. */
 static bool is_for_child(const struct signalfd_siginfo *si, pid_t child)
 {
+	if (si->ssi_code == SI_KERNEL && (si->ssi_signo == SIGHUP || si->ssi_signo == SIGCONT))
+		return getsid(0) == getpid();
 	if (si->ssi_signo == SIGCHLD || si->ssi_pid == (uint32_t)child)
 		return false;
 	return si->ssi_code == SI_USER || si->ssi_code == SI_QUEUE || si->ssi_code == SI_TKILL;

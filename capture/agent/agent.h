@@ -52,6 +52,7 @@ struct agent_hot {
 	uint64_t free_chunks[4][AGENT_CHUNK_CLASSES]; /* Treiber stacks: tag << 32 | ref */
 	uint64_t small_run; /* what is left of the run that small pieces are cut from: first unit << 32 | end */
 	uint32_t side_high; /* side table: dense entries in use lie below */
+	uint32_t side_odd;  /* 1: oddly aligned blocks were recorded */
 	uint32_t node_levels, context_levels;
 	struct agent_tp_slot tp_small[AGENT_TP_SMALL];
 	struct agent_tp_slot tp_large[AGENT_TP_LARGE];
@@ -138,14 +139,24 @@ void live_insert(uint64_t addr, uint64_t size, uint32_t context);
 uint64_t live_enter_all(const struct silt_agent_block *b, uint64_t count, uint64_t min_size, uint32_t context);
 /** Takes a block out. Returns its context and size, or 0 when it is not known. */
 uint32_t live_remove(uint64_t addr, uint64_t *ret_size);
+/** Takes out all blocks that begin in [lo, hi). */
+void live_remove_range(uint64_t lo, uint64_t hi);
 
 /* ---- side table (side.c) ---- */
 void side_insert(uint64_t addr, uint64_t size, uint32_t context, bool mapping);
 uint32_t side_remove(uint64_t addr, uint64_t *ret_size);
 void side_insert_odd(uint64_t addr, uint64_t size, uint32_t context);
 uint32_t side_remove_odd(uint64_t addr, uint64_t *ret_size);
-/** Takes [lo, hi) out of all recorded mappings, cutting or splitting them. */
-void side_cut(uint64_t lo, uint64_t hi);
+void side_remove_odd_range(uint64_t lo, uint64_t hi);
+struct side_piece {
+	uint64_t addr, size;
+	uint32_t context;
+};
+/** Takes [lo, hi) out of all recorded mappings, cutting or splitting them. Returns how many pieces that were; the first `max` are
+ *  stored in ret_taken. */
+uint32_t side_cut(uint64_t lo, uint64_t hi, struct side_piece *ret_taken, uint32_t max);
+/** Whether addr lies in a recorded mapping. */
+bool side_has(uint64_t addr);
 
 /* ---- modules and rules (modules.c, rules.c) ---- */
 struct agent_module {

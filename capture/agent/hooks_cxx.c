@@ -3,10 +3,10 @@
  * Hooks of operator new and delete. libstdc++'s operators call malloc and free and are seen there: then these functions
  * only jump on and leave no frame. Where the allocator brings its own operators they record.
  *
- * A throwing operator is tried in its nothrow form first, so that the common way never has an exception pass; when that
- * fails the real one is asked, which calls the new-handler and throws through this frame: it has call frame information
- * and nothing to clean up. Where the agent was attached, nobody knows of that information: there the frame is left first,
- * and a block that only came to be by way of a new-handler is not seen.
+ * An exception of a throwing operator passes this frame: it has call frame information and nothing to clean up. Where the agent
+ * was attached, nobody knows of that information. There the nothrow form is tried first; when that fails, the frame is left and
+ * the real one asked: the new-handler is called once more than without silt, and a block that only came to be by way of it is not
+ * seen.
  */
 #include "capture/agent/real.h"
 
@@ -19,18 +19,17 @@
 #define NEW_HOOKS(name, nothrow, params, args, nothrow_args, alone)                 \
 	EXPORT void *name params                                                    \
 	{                                                                           \
-		void *p = NULL;                                                     \
+		void *p;                                                            \
                                                                                     \
 		if (!REAL(name))                                                    \
 			return alone;                                               \
 		if (!agent_real.operators_allocate)                                 \
 			return agent_real.name args;                                \
-		if (agent_real.nothrow)                                             \
-			p = agent_real.nothrow nothrow_args;                        \
-		if (UNLIKELY(!p && agent_attached))                                 \
+		if (LIKELY(!agent_attached))                                        \
+			return hook_record(agent_real.name args, n, FRAME);         \
+		p = agent_real.nothrow ? agent_real.nothrow nothrow_args : NULL;    \
+		if (UNLIKELY(!p))                                                   \
 			return agent_real.name args;                                \
-		if (!p)                                                             \
-			p = agent_real.name args;                                   \
 		return hook_record(p, n, FRAME);                                    \
 	}
 

@@ -23,7 +23,8 @@ char agent_env_line[160];
 char agent_own_path[1024];
 uint32_t agent_no_syscalls;
 uint32_t agent_attached;
-__attribute__((visibility("hidden"))) void *agent_syscall_real; /* for stub.S */
+__attribute__((visibility("hidden"))) void *agent_syscall_real, *agent_dlopen_real, *agent_dlmopen_real; /* for stub.S */
+static uint32_t deep_libraries; /* a forked child has them, too */
 
 enum state { STATE_NEW, STATE_STARTING, STATE_ACTIVE, STATE_OFF };
 static uint32_t state;
@@ -42,6 +43,15 @@ struct link_name { /* the head of struct link_map */
 void agent_lost(enum silt_db_lost what)
 {
 	ATOMIC_ADD(&agent_db()->lost[what], 1);
+}
+
+/* A library whose calls go to the C library's functions directly, past the hooks. */
+__attribute__((visibility("hidden"), used)) void agent_deep_library(void)
+{
+	agent_resolve();
+	ATOMIC_ADD(&deep_libraries, 1);
+	if (agent_ready())
+		agent_lost(SILT_LOST_LIBRARIES);
 }
 
 /* The mapped range of a module from its program headers in memory. */
@@ -104,6 +114,10 @@ static void withdraw_needless(void)
 		agent_withdraw(#name);
 	AGENT_REAL_C(X)
 #undef X
+	if (!agent_dlopen_real) /* before glibc 2.34 they came with a library of their own */
+		agent_withdraw("dlopen");
+	if (!agent_dlmopen_real)
+		agent_withdraw("dlmopen");
 #define X(name, args)                                                               \
 	if (!agent_real.operators_allocate || !agent_real.name)                     \
 		agent_withdraw(#name);
@@ -128,6 +142,8 @@ void agent_resolve(void)
 	AGENT_REAL_DELETE(X)
 #undef X
 	agent_syscall_real = agent_next("syscall", NULL);
+	agent_dlopen_real = agent_next("dlopen", NULL);
+	agent_dlmopen_real = agent_next("dlmopen", NULL);
 	agent_real.environ_address = agent_first("environ", NULL);
 	if (w.ldso_base)
 		module_range(w.ldso_base, w.ldso_base, &agent_ranges.ldso_lo, &agent_ranges.ldso_size);
@@ -221,6 +237,7 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 	memcpy(db->argv, arguments, arguments_size);
 	db->argv_size = arguments_size;
 	db->own_malloc = own_malloc;
+	db->lost[SILT_LOST_LIBRARIES] = deep_libraries;
 	db->attached = forked ? 0 : agent_attached;
 	str_copy(db->libc, sizeof(db->libc), libc_name);
 	if (allocator_path)
@@ -252,6 +269,11 @@ static bool start_first(void)
 	agent_resolve();
 	if (!agent_real.resolved || !reach_environment() || !reach_open(&fd))
 		return false;
+	if (!agent_next("gnu_get_libc_version", NULL)) { /* musl's functions call each other through the hooks */
+		ATOMIC_ADD(&agent_run->untracked, 1);
+		sys_close(fd);
+		return false;
+	}
 	walk_setup();
 	know_program();
 	if (sys_failed(sys_madvise(&agent_hot, sizeof(agent_hot), MADV_WIPEONFORK))) {
@@ -394,12 +416,19 @@ COLD bool agent_start(void)
 	return false;
 }
 
-/* DT_INIT: the loader passes main's arguments. The environment is cleaned in a process that could not be tracked, too. */
+/* DT_INIT: glibc's loader passes main's arguments, musl's none. The environment is cleaned in a process that could not be tracked,
+ * too. */
 __attribute__((visibility("hidden"), used)) void agent_init(int argc, char **argv, char **envp)
 {
+	char ***place;
+
 	(void)argc;
 	(void)argv;
 	agent_ready();
-	if (envp)
-		reach_hide_environment(envp);
+	agent_resolve();
+	place = agent_real.environ_address;
+	if (place && *place)
+		reach_hide_environment(*place, place);
+	else if (place && envp) /* glibc's, before it has set it */
+		reach_hide_environment(envp, NULL);
 }

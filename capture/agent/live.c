@@ -219,10 +219,15 @@ static enum insert_result insert_into(uint64_t *page, uint64_t word, uint64_t en
 void live_insert(uint64_t addr, uint64_t size, uint32_t context)
 {
 	uint64_t entry = (addr & 4095) >> 3 | (uint64_t)context << 9;
-	uint32_t *root_entry = &agent_hot.root[addr >> 30];
-	uint32_t leaf = ATOMIC_LOAD(root_entry);
+	uint32_t *root_entry, leaf;
 	uint64_t *page, gone;
 
+	if (UNLIKELY(addr & 7 || addr >> 47)) {
+		side_insert_odd(addr, size, context);
+		return;
+	}
+	root_entry = &agent_hot.root[addr >> 30];
+	leaf = ATOMIC_LOAD(root_entry);
 	if (UNLIKELY(agent_hot.inherited)) /* a block of before whose free was under way when we came */
 		live_remove(addr, &gone);
 	if (UNLIKELY(size >= SILT_DB_SIZE_HUGE)) {
@@ -319,8 +324,8 @@ uint32_t live_remove(uint64_t addr, uint64_t *ret_size)
 	uint64_t offset = (addr & 4095) >> 3;
 	uint64_t *page;
 
-	if (UNLIKELY(addr >> 47))
-		return 0;
+	if (UNLIKELY(addr & 7 || addr >> 47))
+		return side_remove_odd(addr, ret_size);
 	leaf = ATOMIC_LOAD(&agent_hot.root[addr >> 30]);
 	if (UNLIKELY(!leaf))
 		return 0;
@@ -365,4 +370,31 @@ uint32_t live_remove(uint64_t addr, uint64_t *ret_size)
 		}
 	}
 	return 0;
+}
+
+void live_remove_range(uint64_t lo, uint64_t hi)
+{
+	uint64_t size, addr = lo & ~4095ull, next;
+
+	side_remove_odd_range(lo, hi);
+	for (; addr < hi && !(addr >> 47); addr = next) {
+		uint32_t leaf = ATOMIC_LOAD(&agent_hot.root[addr >> 30]), capacity = 1;
+		uint64_t word;
+		const uint64_t *entries = &word;
+
+		next = leaf ? addr + 4096 : (addr | ((1ull << 30) - 1)) + 1;
+		if (!leaf)
+			continue;
+		word = ATOMIC_LOAD((uint64_t *)db_at(leaf) + (addr >> 12 & (SILT_DB_LEAF_PAGES - 1)));
+		if (word & SILT_DB_PAGE_CHUNK) {
+			capacity = SILT_DB_PAGE_CAPACITY(word);
+			entries = live_chunk(word);
+		}
+		for (uint32_t i = 0; i < capacity; i++) {
+			uint64_t v = ATOMIC_LOAD(&entries[i]) & ~SILT_DB_ENTRY_FROZEN, block = addr + SILT_DB_ENTRY_OFFSET(v);
+
+			if (v > SILT_DB_ENTRY_TOMB && block >= lo && block < hi)
+				live_remove(block, &size);
+		}
+	}
 }

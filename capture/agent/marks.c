@@ -48,22 +48,27 @@ EXPORT void silt_agent_capture(const char *name)
 		sys_futex(&m->done, FUTEX_WAIT, 0, wait);
 }
 
-EXPORT void silt_agent_alloc(void *p, size_t size)
+static uint64_t pool_place(const void *p)
 {
 	uint64_t addr = (uint64_t)p;
 
-	if (p && agent_ready())
-		agent_record_kind(addr & 7 ? addr : addr ^ AGENT_POOL_BIT, size, FRAME, KIND_POOL);
+	return addr & 7 ? addr : addr ^ AGENT_POOL_BIT;
+}
+
+EXPORT void silt_agent_alloc(void *p, size_t size)
+{
+	uint64_t before;
+
+	if (!p || !agent_ready())
+		return;
+	live_remove(pool_place(p), &before); /* a pool emptied as a whole, without a word for each block */
+	agent_record_kind(pool_place(p), size, FRAME, KIND_POOL);
 }
 
 EXPORT void silt_agent_free(void *p)
 {
-	uint64_t addr = (uint64_t)p, size;
+	uint64_t size;
 
-	if (!p || !agent_ready())
-		return;
-	if (addr & 7)
-		side_remove_odd(addr, &size);
-	else
-		live_remove(addr ^ AGENT_POOL_BIT, &size);
+	if (p && agent_ready())
+		live_remove(pool_place(p), &size);
 }

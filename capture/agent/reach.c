@@ -215,34 +215,49 @@ static bool asan_hide(char *e)
 	return true;
 }
 
-/* The program shall see its environment as it would be without silt; the exec hooks put the entries back. */
-void reach_hide_environment(char **envp)
+/* Takes silt's words out of an entry. False: nothing else is left of it. */
+static bool entry_hide(char *e)
 {
-	char **out = envp;
+	uint64_t own = str_length(agent_own_path);
+
+	if (str_prefix(e, SILT_DB_ENV "="))
+		return false;
+	if (str_prefix(e, SILT_DB_ASAN))
+		return asan_hide(e);
+	if (!own || !str_prefix(e, "LD_PRELOAD=") || !str_prefix(e + 11, agent_own_path))
+		return true;
+	if (e[11 + own] == ':' || e[11 + own] == ' ')
+		memmove(e + 11, e + 12 + own, str_length(e + 12 + own) + 1);
+	else if (!e[11 + own])
+		return false;
+	return true;
+}
+
+/* The program shall see its environment as it would be without silt; the exec hooks put the entries back.
+ *
+ * The entries that stay move up, not down: behind the last one lies the auxiliary vector, and who looks for it there (Go's run-time
+ * does) must find it. Who counts from argv meets empty strings in front; all others start from `environ`. Where that is not set
+ * yet, the entries move down. */
+void reach_hide_environment(char **envp, char ***environ_place)
+{
+	char **end = envp, **out;
 	bool ours = false;
 
-	for (char **e = envp; *e; e++)
-		ours |= str_prefix(*e, SILT_DB_ENV "=");
+	for (; *end; end++)
+		ours |= str_prefix(*end, SILT_DB_ENV "=");
 	if (!ours)
 		return;
 	if (!agent_own_path[0])
 		learn_environment(envp);
-	for (char **in = envp; *in; in++) {
-		char *e = *in;
-
-		if (str_prefix(e, SILT_DB_ENV "=") || (str_prefix(e, SILT_DB_ASAN) && !asan_hide(e)))
-			continue;
-		if (agent_own_path[0] && str_prefix(e, "LD_PRELOAD=") && str_prefix(e + 11, agent_own_path)) {
-			char *rest = e + 11 + str_length(agent_own_path);
-
-			if (!*rest)
-				continue;
-			if (*rest == ':' || *rest == ' ') {
-				rest++;
-				memmove(e + 11, rest, str_length(rest) + 1);
-			}
-		}
-		*out++ = e;
+	out = end;
+	for (char **in = end; in > envp;)
+		if (entry_hide(*--in))
+			*--out = *in;
+	if (environ_place) {
+		*environ_place = out;
+		while (out > envp)
+			*--out = (char *)"";
+	} else {
+		memmove(envp, out, (size_t)(end - out + 1) * sizeof(*envp));
 	}
-	*out = NULL;
 }

@@ -9,8 +9,9 @@
 /** Reads SILT_AGENT= and the agent's own path out of the environment the kernel handed over. False: this process is not to be
  *  tracked. */
 bool reach_environment(void);
-/** Takes silt's entries out of the environment that the program is to see. */
-void reach_hide_environment(char **envp);
+/** Takes silt's entries out of the environment that the program is to see, envp. environ_place: `environ`, which points to it;
+ *  NULL: not yet. */
+void reach_hide_environment(char **envp, char ***environ_place);
 /** Opens the memfd and maps the run page (agent_run). The descriptor is the caller's to close. */
 bool reach_open(int *ret_fd);
 /** Maps the run page of the memfd behind fd (agent_run). */

@@ -119,8 +119,6 @@ static COLD void insert_special(uint64_t addr, uint64_t size, uint32_t context, 
 {
 	if (kind == KIND_MMAP)
 		side_insert(addr, size, context, true);
-	else if (addr & 7 || addr >> 47)
-		side_insert_odd(addr, size, context);
 	else
 		live_insert(addr, size, context);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The side table: blocks that do not fit an entry of the live table (over a gigabyte, oddly aligned pool pointers) and the
+ * The side table: blocks that do not fit an entry of the live table (over a gigabyte, oddly aligned ones) and the
  * program's own anonymous mappings. The lower half is dense and searched in order (there are few, and each costs a system
  * call or a gigabyte anyway); the upper half is hashed by address for pools.
  */
@@ -84,6 +84,7 @@ void side_insert_odd(uint64_t addr, uint64_t size, uint32_t context)
 {
 	struct silt_db_side *half = side_table() + DENSE;
 
+	ATOMIC_STORE(&agent_hot.side_odd, 1);
 	for (uint32_t i = 0; i < HASH_PROBES; i++) {
 		struct silt_db_side *s = &half[(hash_home(addr) + i) & (DENSE - 1)];
 
@@ -112,10 +113,22 @@ uint32_t side_remove_odd(uint64_t addr, uint64_t *ret_size)
 	return 0;
 }
 
-void side_cut(uint64_t lo, uint64_t hi)
+void side_remove_odd_range(uint64_t lo, uint64_t hi)
+{
+	struct silt_db_side *half = side_table() + DENSE;
+
+	for (uint32_t i = 0; ATOMIC_LOAD(&agent_hot.side_odd) && i < DENSE; i++) {
+		uint64_t addr = ATOMIC_LOAD(&half[i].key), size;
+
+		if (addr >= lo && addr < hi)
+			side_take(&half[i], addr, &size);
+	}
+}
+
+uint32_t side_cut(uint64_t lo, uint64_t hi, struct side_piece *ret_taken, uint32_t max)
 {
 	struct silt_db_side *table = side_table();
-	uint32_t high = ATOMIC_LOAD(&agent_hot.side_high);
+	uint32_t high = ATOMIC_LOAD(&agent_hot.side_high), taken = 0;
 
 	for (uint32_t i = 0; i < high; i++) {
 		struct silt_db_side *s = &table[i];
@@ -135,5 +148,26 @@ void side_cut(uint64_t lo, uint64_t hi)
 			side_insert(start, lo - start, context, true);
 		if (end > hi)
 			side_insert(hi, end - hi, context, true);
+		if (taken < max) {
+			ret_taken[taken].addr = start < lo ? lo : start;
+			ret_taken[taken].size = (end > hi ? hi : end) - ret_taken[taken].addr;
+			ret_taken[taken].context = context;
+		}
+		taken++;
 	}
+	return taken;
+}
+
+bool side_has(uint64_t addr)
+{
+	struct silt_db_side *table = side_table();
+	uint32_t high = ATOMIC_LOAD(&agent_hot.side_high);
+
+	for (uint32_t i = 0; i < high; i++) {
+		uint64_t start = ATOMIC_ACQUIRE(&table[i].key);
+
+		if (start > KEY_REMOVED && start <= addr && table[i].mapping && addr - start < table[i].size)
+			return true;
+	}
+	return false;
 }

@@ -221,6 +221,7 @@ enum silt_db_lost { /* what could not be recorded: every report repeats these */
 	SILT_LOST_MODULES,    /* loads that are not in the module table */
 	SILT_LOST_THREADS,    /* thread table full: stacks taken the slow way */
 	SILT_LOST_NESTED,     /* allocations by signal handlers inside the agent, recorded the slow way */
+	SILT_LOST_LIBRARIES,  /* loaded so that their calls pass the hooks by: RTLD_DEEPBIND, or into a namespace of their own */
 	SILT_LOST_COUNT = 16,
 };
 

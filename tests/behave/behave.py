@@ -158,6 +158,22 @@ def dialogue(command, steps):
         t.close()
 
 
+def hang_up(command, seconds=60):
+    """How a program ends that leads its session when its terminal goes away; None: it does not."""
+    t = Terminal(command)
+    t.read_until(rb"on\r\n")
+    os.close(t.fd)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pid, status = os.waitpid(t.pid, os.WNOHANG)
+        if pid:
+            return status
+        time.sleep(0.02)
+    os.killpg(t.pid, signal.SIGKILL)
+    os.waitpid(t.pid, 0)
+    return None
+
+
 def terminal(folder):
     prefix = quoted(tracked(folder)) + " "
     trap = "sh -c 'trap \"echo caught; exit 7\" INT; echo on; while :; do sleep 0.05; done'; echo status $?."
@@ -189,6 +205,9 @@ def terminal(folder):
               "with silt %r, without %r" % (results[1], results[0]))
     out = os.path.join(folder, "out.silt")
     check("terminal: the dump is there after Ctrl-C", os.path.exists(out))
+    for name, program in (("caught", "trap 'exit 7' HUP; echo on; while :; do sleep 0.05; done"), ("not caught", "echo on; exec sleep 100")):
+        plain, seen = (hang_up(c) for c in (["sh", "-c", program], tracked(folder) + ["sh", "-c", program]))
+        check("terminal: it hangs up, " + name, plain == seen and plain is not None, "with silt %r, without %r" % (seen, plain))
 
 
 # ---- programs ----

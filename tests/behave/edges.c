@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -268,6 +269,83 @@ static int threads_in_turn(void)
 	return reused ? 0 : 90; /* else this shows nothing */
 }
 
+/* ---- libraries whose calls go past the hooks ---- */
+
+static int deep_library(const char *path)
+{
+	void *h = strcmp(how, "dlmopen") == 0 ? dlmopen(LM_ID_NEWLM, path, RTLD_NOW) :
+						dlopen(path, strcmp(how, "deepbind") == 0 ? RTLD_NOW | RTLD_DEEPBIND : RTLD_NOW);
+	pid_t pid;
+
+	if (!h)
+		fail(dlerror());
+	pid = fork();
+	if (pid == 0) {
+		keep(4711);
+		_exit(0);
+	}
+	return wait_for(pid);
+}
+
+/* ---- more stacks than the database has room for ---- */
+
+static size_t stacks_live, stacks_bytes;
+
+static __attribute__((noinline)) void stack_end(unsigned path)
+{
+	keep(path % 100 + 1);
+	if (path % 3 == 0) {
+		free(kept);
+		return;
+	}
+	stacks_live++;
+	stacks_bytes += path % 100 + 1;
+}
+
+/* One of four functions a level, by two bits of the path. The sums keep the functions apart, and the calls no sibling calls. */
+static unsigned stack_sums[4];
+#define STACK_LEVEL(k)                                                              \
+	static __attribute__((noinline)) void stack_level_##k(unsigned path, int depth) \
+	{                                                                           \
+		if (depth)                                                          \
+			stack_levels[path >> 2 * (depth - 1) & 3](path, depth - 1); \
+		else                                                                \
+			stack_end(path);                                            \
+		stack_sums[k] += path;                                              \
+	}
+static void (*const stack_levels[4])(unsigned, int);
+STACK_LEVEL(0)
+STACK_LEVEL(1)
+STACK_LEVEL(2)
+STACK_LEVEL(3)
+static void (*const stack_levels[4])(unsigned, int) = { stack_level_0, stack_level_1, stack_level_2, stack_level_3 };
+
+static int many_stacks(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		stack_level_0(i * 2654435761u, 12);
+	printf("%zu %zu %u\n", stacks_live, stacks_bytes, n);
+	return 0;
+}
+
+/* ---- the auxiliary vector, looked for behind the environment as Go's run-time does ---- */
+
+static int vector(char **argv)
+{
+	char **p = argv;
+	int entries = 0, found = 0;
+
+	while (*p)
+		p++;
+	for (p++; *p; p++)
+		entries++;
+	for (const unsigned long *v = (const unsigned long *)(p + 1); v[0]; v += 2)
+		found += (v[0] == AT_PAGESZ || v[0] == AT_PHDR || v[0] == AT_ENTRY || v[0] == AT_RANDOM) && v[1] == getauxval(v[0]);
+	for (char **e = environ; *e; e++)
+		printf("%s\n", *e);
+	return found == 4 && entries > 0 ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
 	const char *which = argc > 1 ? argv[1] : "leaf";
@@ -280,6 +358,12 @@ int main(int argc, char **argv)
 		keep((size_t)atoi(arg));
 	else if (strcmp(which, "environment") == 0)
 		printf("LD_PRELOAD=%s SILT_AGENT=%s\n", getenv("LD_PRELOAD"), getenv("SILT_AGENT"));
+	else if (strcmp(which, "deep-library") == 0)
+		return deep_library(argv[3]);
+	else if (strcmp(which, "stacks") == 0)
+		return many_stacks((unsigned)atoi(arg));
+	else if (strcmp(which, "vector") == 0)
+		return vector(argv);
 	else if (strcmp(which, "small-stack") == 0)
 		return small_stack();
 	else if (strcmp(which, "system") == 0 || strcmp(which, "popen") == 0)

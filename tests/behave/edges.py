@@ -242,6 +242,66 @@ def shell(folder):
         check(how + ": the command is tracked", len(leaves(run)) == 1, run)
 
 
+def vector(folder):
+    """What lies behind the environment is where the program looks for it, and the environment is what it would be."""
+    for name, env in (("usual", dict(os.environ)), ("one entry", {"A": "1"}), ("with LD_PRELOAD", {"B": "2", "LD_PRELOAD": PLUG, "C": ""}),
+                      ("with ASAN_OPTIONS", {"ASAN_OPTIONS": "color=always", "D": "3"})):
+        run = Run(folder, [EDGES, "vector"], env=env)
+        same("auxiliary vector, environment: " + name, run, [EDGES, "vector"], env=env)
+        check("auxiliary vector, environment: %s: found" % name, run.status == 0, run)
+
+
+def full_database(folder):
+    """Stacks that do not fit are counted all the same, and the report says that and nothing worse."""
+    for options in (["--db-size", "1"], ["--db-size", "3", "--threads"]):
+        command = [EDGES, "stacks", "500000"]
+        run = Run(folder, command, options)
+        name = "full database, " + " ".join(options)
+        same(name, run, command)
+        r = subprocess.run([SILT, "show", "--json", "--sort", "allocated-count", run.out], capture_output=True, text=True, timeout=60)
+        report = json.loads(r.stdout)
+        stacks, totals = report["stacks"], report["totals"]
+        live, size, allocated = (int(x) for x in run.stdout.split())
+        # The program's standard output has a block of its own.
+        check(name + ": totals are exact", totals["count"] - live in (0, 1) and totals["bytes"] - size in (0, 1024, 4096) and
+              totals["allocated_count"] - allocated in (0, 1), (totals, run.stdout))
+        check(name + ": rows sum up", all(sum(s[k] for s in stacks) == totals[k] for k in totals), totals)
+        over = [s for s in stacks if "overflow" in s["flags"]]
+        check(name + ": one row for what did not fit, beside others", len(over) == 1 and len(stacks) > 100, (len(over), len(stacks)))
+        check(name + ": warnings", report["warnings"] and all("--db-size" in w or "no debug information" in w for w in report["warnings"]),
+              report["warnings"])
+
+
+def musl(folder):
+    """A program on another C library: refused at the start, and left alone when a tracked program executes it."""
+    if not shutil.which("musl-gcc"):
+        return skip("musl", "there is no musl-gcc")
+    program = os.path.join(folder, "program")
+    with open(program + ".c", "w") as f:
+        f.write('#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\nextern char **environ;\nint main(void)\n{\n'
+                'for (int i = 0; i < 1000; i++)\nfree(realloc(malloc(i), 2 * i));\nfor (char **e = environ; *e; e++)\nputs(*e);\n'
+                'fflush(stdout);\nexecl("%s", "edges", "leaf", "%d", (char *)0);\nreturn 3;\n}\n' % (EDGES, LEAF))
+    subprocess.run(["musl-gcc", "-o", program, program + ".c"], check=True)
+    run = Run(folder, [program])
+    check("musl: refused, and what to do", run.status == 3 and "silt attach" in run.stderr and run.stderr.count("\n") == 1, run)
+    command = ["/bin/sh", "-c", program + "; exit 5"]
+    run = Run(folder, command, env={"A": "1"})
+    same("musl: started by a tracked program", run, command, env={"A": "1"})
+    check("musl: what it executes is tracked again", len(leaves(run)) == 1, run)
+    notes = " ".join(dumps.Dump(BLOCKS, run.out).notes)
+    check("musl: said that it was not tracked", "1 processes of this run could not be tracked" in notes, notes)
+
+
+def deep_libraries(folder):
+    for how, warned in (("dlopen", False), ("deepbind", True), ("dlmopen", True)):
+        command = [EDGES, "deep-library", how, PLUG]
+        run = Run(folder, command)
+        same("deep libraries: " + how, run, command)
+        notes = [" ".join(dumps.Dump(BLOCKS, p).notes) for p in run.paths()]
+        check("deep libraries: %s: %s in program and child" % (how, "warned of" if warned else "no warning"),
+              len(notes) == 2 and all(("RTLD_DEEPBIND" in n) == warned for n in notes), notes)
+
+
 def closed(folder):
     command = [EDGES, "dlclose", PLUG]
     run = Run(folder, command)
@@ -357,7 +417,8 @@ def sanitizers(folder):
 
 
 PARTS = {"proc": no_proc, "pidns": pid_namespaces, "unreadable": unreadable, "limits": limits, "disk": full_disk, "stack": small_stack,
-         "shell": shell, "dlclose": closed, "threads": threads, "wrap": wrap, "exhausted": exhausted, "sanitizers": sanitizers}
+         "shell": shell, "vector": vector, "full": full_database, "musl": musl, "deep": deep_libraries, "dlclose": closed, "threads": threads,
+         "wrap": wrap, "exhausted": exhausted, "sanitizers": sanitizers}
 
 
 def main(parts):
