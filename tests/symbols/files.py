@@ -22,6 +22,15 @@ from variants import SOURCE, ask, check, check_names_only, check_nothing, expect
 
 DWZ_LIBRARY = "/usr/lib/x86_64-linux-gnu/libbfd-2.40-system.so"
 CLONE = re.compile(r"(\.(cold|part\.\d+|constprop\.\d+|isra\.\d+|lto_priv\.\d+))+$")
+# g++ gives neither a linkage name; the struct is what dwz finds worth sharing.
+LOCAL_FUNCTIONS = """
+struct large { int a, b, c; long d, e, f; char g[10], h[20]; struct { double x, y; } i; union { float j; short k; } l; };
+namespace outer { namespace {
+int fib(int n) { return n < 2 ? n : fib(n - 1) + fib(n - 2); }
+} }
+static int tri(int n) { return n < 2 ? n : tri(n - 1) * tri(n - 2) + tri(n - 3); }
+int main(int argc, char **) { large x{}; x.a = argc; return outer::fib(x.a) + tri(argc); }
+"""
 DWZ_FILE = "/usr/lib/debug/.dwz/x86_64-linux-gnu/libbinutils.debug"
 
 
@@ -57,7 +66,30 @@ def test_dwz(silt, tmp):
         sh("dwz", *options, "-m", str(common), str(c), str(d))
         _, stderr = ask(silt, a, [places[0][0]])
         expect(f"{label}, another one", "missing or another build" in stderr, stderr)
+    test_dwz_languages(silt, tmp)
     test_debian_dwz(silt, tmp)
+
+
+def test_dwz_languages(silt, tmp):
+    """Names that DWARF has without a linkage name, in units that dwz made and that have no language: as before."""
+    directory = tmp / "dwz-languages"
+    directory.mkdir()
+    a, b = directory / "a", directory / "b"
+    (directory / "a.cpp").write_text(LOCAL_FUNCTIONS)
+    sh("g++", "-g", "-O2", "-o", a, directory / "a.cpp")
+    symbols = [line.split() for line in sh("nm", "--defined-only", a).stdout.splitlines()]
+    addresses = sorted(int(s[0], 16) for s in symbols if s[1] in "tTwW")
+    before, _ = ask(silt, a, addresses)
+    shutil.copy(a, b)
+    r = subprocess.run(["dwz", "-m", str(directory / "common"), str(a), str(b)], capture_output=True, text=True, check=False)
+    if r.returncode or not (directory / "common").exists():
+        print(f"skip: dwz and languages: {r.stderr.strip()}")
+        return
+    after, stderr = ask(silt, a, addresses)
+    wrong = [(hex(address), x, y) for address, x, y in zip(addresses, before, after) if x != y]
+    names = [frames[-1]["function"] for frames in before if frames]
+    expect(f"dwz and languages: {len(wrong)} of {len(addresses)} differ", not wrong, f"{wrong[:3]} {stderr}")
+    expect("dwz and languages: local functions", {"outer::(anonymous namespace)::fib(int)", "tri(int)"} <= set(names), names)
 
 
 def test_debian_dwz(silt, tmp):
