@@ -227,6 +227,30 @@ def test_names(silt, tmp):
     check(silt, "deep directory", places[:4], deep / "truth")
 
 
+def test_files_of_symbols(silt, tmp):
+    """Without lines the symbol table says which file a local symbol is from: of two functions of one name, whose each is."""
+    directory = tmp / "symbol-files"
+    directory.mkdir()
+    for name in "one", "two":
+        (directory / f"{name}.c").write_text(f"static int same(int n) {{ return n * {ord(name[0])}; }}\n"
+                                             f"int {name}(int n) {{ return same(n) + 1; }}\n")
+    (directory / "main.c").write_text("int one(int), two(int); int main(int c, char **v) { (void)v; return one(c) + two(c); }\n")
+    program = directory / "program"
+    sh("gcc", "-O1", "-fno-inline", "one.c", "two.c", "main.c", "-o", program, cwd=directory)
+    symbols = [line.split() for line in sh("nm", program).stdout.splitlines()]
+    local = sorted(int(s[0], 16) for s in symbols if s[-1] == "same")
+    others = sorted(int(s[0], 16) for s in symbols if s[-1] in ("one", "two"))
+    answers, _ = ask(silt, program, local + others)
+    got = [(f["function"], f["file"], f["line"] or 0) for (f,) in answers]
+    expect("files of local symbols", got[:2] == [("same", "one.c", 0), ("same", "two.c", 0)], got)
+    expect("none of global ones", got[2:] == [("one", None, 0), ("two", None, 0)], got)
+    sh("gcc", "-g", "-O1", "-fno-inline", "one.c", "two.c", "main.c", "-o", program, cwd=directory)
+    symbols = [line.split() for line in sh("nm", program).stdout.splitlines()]
+    answers, _ = ask(silt, program, sorted(int(s[0], 16) for s in symbols if s[-1] == "same"))
+    got = [(f["function"], f["file"], f["line"]) for (f,) in answers]
+    expect("lines before symbols", got == [("same", str(directory / f"{name}.c"), 1) for name in ("one", "two")], got)
+
+
 def test_shapes(silt, tmp):
     script = tmp / "hot.ld"
     script.write_text("SECTIONS { .apart 0x5000000 : { *(.text.unlikely .text.unlikely.*) } } INSERT AFTER .bss;\n")
@@ -306,7 +330,7 @@ def main():
     silt = os.path.abspath(args.silt)
     with tempfile.TemporaryDirectory(prefix="silt-files-") as name:
         tmp = Path(name)
-        for test in test_dwz, test_debuglink, test_sysroot, test_names, test_shapes, test_replaced:
+        for test in test_dwz, test_debuglink, test_sysroot, test_names, test_files_of_symbols, test_shapes, test_replaced:
             test(silt, tmp)
     print(f"{variants.checks} checks, {len(variants.failures)} failed")
     return 1 if variants.failures else 0
