@@ -17,6 +17,7 @@ struct silt_finder {
 	char roots[SILT_MAX_ROOTS][PATH_MAX];
 	size_t root_count;
 	const char *main_root; /* one of them: where the module was found; NULL: it was not */
+	char path[PATH_MAX];   /* the module's below that root, without " (deleted)" */
 	struct silt_object *plain; /* a debug file of the right build with symbols only */
 	/* What the debug file sought must have: a build-id, or without one this checksum. */
 	const uint8_t *id;

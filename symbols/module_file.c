@@ -146,10 +146,35 @@ static void find_vdso(struct silt_finder *s)
 		take(s, s->roots[0], o);
 }
 
+/* The file of a program that changed its root (chroot) has in a dump the path that we have for it. The part of path that
+ * lies below this root, from its slash on, or NULL. */
+static const char *path_inside(const char *root, const char *path)
+{
+	char real[PATH_MAX];
+	size_t len;
+
+	if (!*root || path[0] != '/' || !realpath(root, real))
+		return NULL;
+	len = strlen(real);
+	return len > 1 && strncmp(path, real, len) == 0 && path[len] == '/' ? path + len : NULL;
+}
+
+static bool find_below(struct silt_finder *s, const char *root)
+{
+	const char *inside;
+
+	if (take(s, root, silt_finder_open(s, root, "%s", s->path)))
+		return true;
+	inside = path_inside(root, s->path);
+	if (!inside || !take(s, root, silt_finder_open(s, root, "%s", inside)))
+		return false;
+	memmove(s->path, inside, strlen(inside) + 1);
+	return true;
+}
+
 void silt_finder_find_module(struct silt_finder *s)
 {
 	const struct silt_file_query *q = s->q;
-	char path[PATH_MAX];
 	size_t len = strlen(q->path), tail = sizeof(deleted) - 1;
 
 	if (strcmp(q->path, "[vdso]") == 0) {
@@ -159,15 +184,15 @@ void silt_finder_find_module(struct silt_finder *s)
 	/* The kernel says so of files that were replaced; the new file has the old name. */
 	if (len > tail && strcmp(q->path + len - tail, deleted) == 0)
 		len -= tail;
-	if (len >= sizeof(path))
+	if (len >= sizeof(s->path))
 		return;
-	memcpy(path, q->path, len);
-	path[len] = '\0';
+	memcpy(s->path, q->path, len);
+	s->path[len] = '\0';
 	for (size_t i = 0; i < s->root_count; i++)
-		if (take(s, s->roots[i], silt_finder_open(s, s->roots[i], "%s", path)))
+		if (find_below(s, s->roots[i]))
 			return;
 	for (size_t i = 0; i < q->process_count && q->build_id_len; i++)
-		if (find_mapped(s, q->processes[i], path) || find_exe(s, q->processes[i], path))
+		if (find_mapped(s, q->processes[i], s->path) || find_exe(s, q->processes[i], s->path))
 			return;
 	silt_finder_by_build_id(s, q->build_id, q->build_id_len, "", take_by_id, NULL);
 }

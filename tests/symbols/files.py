@@ -323,6 +323,30 @@ def test_replaced(silt, tmp):
         expect(f"{label}: deleted", not names and "missing" in warnings, f"{names} {warnings}")
 
 
+def test_changed_root(silt, tmp):
+    """A dump of a program in a chroot names files as they are seen from outside: below the sysroot already."""
+    root = tmp / "chroot"
+    (root / "opt").mkdir(parents=True)
+    (root / "usr/lib/debug/opt").mkdir(parents=True)
+    (tmp / "inside.c").write_text("#include <stdlib.h>\nvoid *keep;\n"
+                                  "static __attribute__((noinline)) void here(void) { keep = malloc(12345); }\n"
+                                  "int main(void) { here(); return 0; }\n")
+    program = root / "opt/victim"
+    sh("gcc", "-g", "-O1", "-Wl,--build-id=sha1", tmp / "inside.c", "-o", program)
+    sh("objcopy", "--only-keep-debug", program, root / "usr/lib/debug/opt/victim.debug")
+    sh("objcopy", "--strip-all", f"--add-gnu-debuglink={root}/usr/lib/debug/opt/victim.debug", program)
+    dump = tmp / "inside.silt"
+    r = subprocess.run([silt, "run", "-o", str(dump), "--", str(program)], capture_output=True, text=True, check=False)
+    if r.returncode or not dump.exists():
+        print(f"skip: a changed root: silt run failed here: {r.stderr.strip()}")
+        return
+    names, _ = report_frames(silt, dump)
+    expect("changed root: the debug file is not found from outside", not names, f"{names}")
+    for sysroot in str(root), os.path.relpath(root) + "/":
+        names, warnings = report_frames(silt, dump, "--sysroot", sysroot)
+        expect(f"changed root, {sysroot}", "here" in names, f"{names} {warnings}")
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--silt", required=True)
@@ -330,7 +354,7 @@ def main():
     silt = os.path.abspath(args.silt)
     with tempfile.TemporaryDirectory(prefix="silt-files-") as name:
         tmp = Path(name)
-        for test in test_dwz, test_debuglink, test_sysroot, test_names, test_files_of_symbols, test_shapes, test_replaced:
+        for test in test_dwz, test_debuglink, test_sysroot, test_names, test_files_of_symbols, test_shapes, test_replaced, test_changed_root:
             test(silt, tmp)
     print(f"{variants.checks} checks, {len(variants.failures)} failed")
     return 1 if variants.failures else 0
