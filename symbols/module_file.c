@@ -11,8 +11,6 @@
 
 #include "symbols/finder.h"
 
-static const char deleted[] = " (deleted)";
-
 /* False for a file that is not the one that was loaded. */
 static bool is_module(struct silt_finder *s, const struct silt_object *o)
 {
@@ -62,7 +60,7 @@ static bool is_line_of(const char *line, const char *path)
 			return false;
 		path++;
 	}
-	return *p == '\n' || strncmp(p, deleted, sizeof(deleted) - 1) == 0;
+	return *p == '\n' || strncmp(p, SILT_DELETED, sizeof(SILT_DELETED) - 1) == 0;
 }
 
 /* /proc/PID/map_files/START-END is the file itself, also when it was deleted or replaced since. */
@@ -100,7 +98,7 @@ static bool find_exe(struct silt_finder *s, unsigned pid, const char *path)
 	if (n < 0)
 		return false;
 	target[n] = '\0';
-	if (strncmp(target, path, len) != 0 || (target[len] && strcmp(target + len, deleted) != 0))
+	if (strncmp(target, path, len) != 0 || (target[len] && strcmp(target + len, SILT_DELETED) != 0))
 		return false;
 	return take(s, s->roots[0], silt_finder_open(s, "", "%s", name));
 }
@@ -175,19 +173,13 @@ static bool find_below(struct silt_finder *s, const char *root)
 void silt_finder_find_module(struct silt_finder *s)
 {
 	const struct silt_file_query *q = s->q;
-	size_t len = strlen(q->path), tail = sizeof(deleted) - 1;
 
 	if (strcmp(q->path, "[vdso]") == 0) {
 		find_vdso(s);
 		return;
 	}
-	/* The kernel says so of files that were replaced; the new file has the old name. */
-	if (len > tail && strcmp(q->path + len - tail, deleted) == 0)
-		len -= tail;
-	if (len >= sizeof(s->path))
+	if (!*s->path)
 		return;
-	memcpy(s->path, q->path, len);
-	s->path[len] = '\0';
 	for (size_t i = 0; i < s->root_count; i++)
 		if (find_below(s, s->roots[i]))
 			return;

@@ -49,8 +49,9 @@ fi
 inside dpkg-query -W libdwarf-dev libelf-dev gcc
 rm -rf "$ROOT/root/silt"
 mkdir -p "$ROOT/root/silt"
+# With times of now: an object of the last run may be younger than a file that was changed while that ran.
 (cd "$SOURCE" && git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -T - -cf -) |
-	tar -xf - -C "$ROOT/root/silt"
+	tar -xmf - -C "$ROOT/root/silt"
 inside cmake -S /root/silt -B /root/build -DCMAKE_BUILD_TYPE=RelWithDebInfo >"$ROOT.build.log" 2>&1 ||
 	{ tail -n 30 "$ROOT.build.log"; exit 1; }
 for part in cli tests/symbols tests/fuzz; do
