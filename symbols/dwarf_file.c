@@ -71,8 +71,8 @@ int silt_dwarf_create(struct silt_object *object, struct silt_dwarf *alt, const 
 		silt_dwarf_list(dw);
 		if (!dw->units.count) {
 			if (!dw->damage.code)
-				silt_error_set(&dw->damage, SILT_E_BAD_DATA, "%s: debug information is damaged: none of its units can be read",
-					       silt_object_path(object));
+				silt_error_set(&dw->damage, SILT_E_BAD_DATA,
+					       "%s: debug information is damaged: none of its units can be read", silt_object_path(object));
 			if (err)
 				*err = dw->damage;
 			r = dw->damage.code;
