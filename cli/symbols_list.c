@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* silt symbols --list: for each module what was found, where, and what was tried. */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "cli/symbols_command.h"
 #include "formats/dump.h"
 #include "symbols/elf_reader.h"
+#include "symbols/rooted.h"
 
 struct module {
 	const char *path;
@@ -54,17 +56,30 @@ static int add_module(struct list *l, struct module m, struct silt_error *err)
 	return SILT_OK;
 }
 
-/* The modules of a dump; a file that is none may be an ELF file. */
+/* What is no dump may be an ELF file, which lies below the sysroot. r is how reading it as a dump ended, with err. */
+static int read_file(struct list *l, int r, struct silt_error *err)
+{
+	struct silt_error not_elf = {0};
+	char path[PATH_MAX];
+
+	if (!silt_rooted_path(l->q->options.sysroot ? l->q->options.sysroot : "", l->q->file, path))
+		return r;
+	if (silt_elf_identify(path, &l->file, &not_elf) == SILT_OK)
+		return add_module(l, (struct module){l->q->file, l->file.build_id, l->file.build_id_len, 0}, err);
+	if (not_elf.code != SILT_E_UNSUPPORTED)
+		return r;
+	*err = not_elf;
+	return not_elf.code;
+}
+
 static int read_modules(struct list *l, struct silt_error *err)
 {
 	struct silt_read_options options = {0};
-	struct silt_error not_elf;
 	int r = silt_dump_read(l->q->file, &options, &l->snapshot, err);
 
-	if (r && silt_elf_identify(l->q->file, &l->file, &not_elf) == SILT_OK)
-		return add_module(l, (struct module){l->q->file, l->file.build_id, l->file.build_id_len, 0}, err);
-	if (!r)
-		r = silt_symbols_add_process(l->symbols, l->snapshot->process.pid, l->snapshot->process.capture_ns, err);
+	if (r)
+		return read_file(l, r, err);
+	r = silt_symbols_add_process(l->symbols, l->snapshot->process.pid, l->snapshot->process.capture_ns, err);
 	for (uint32_t i = 0; !r && i < l->snapshot->module_count; i++) {
 		const struct silt_module *m = &l->snapshot->modules[i];
 

@@ -125,10 +125,10 @@ static struct silt_object *find_by_debuglink(struct silt_finder *s)
 		return NULL;
 	s->check_crc = true;
 	s->crc = link.crc;
-	have_given = given_directory(s->main_root, s->q->path, given);
+	have_given = given_directory(s->main_root, s->path, given);
 	if (have_given)
 		o = find_near(s, given, link.name);
-	if (!o && real_directory(s->main_root, s->q->path, real) && (!have_given || strcmp(real, given) != 0))
+	if (!o && real_directory(s->main_root, s->path, real) && (!have_given || strcmp(real, given) != 0))
 		o = find_near(s, real, link.name);
 	return o;
 }

@@ -144,8 +144,10 @@ static inline int silt_libdwarf_open(struct silt_libdwarf_file *f, Dwarf_Debug *
 {
 	f->access.SILT_LIBDWARF_ACCESS(object) = f;
 	f->access.SILT_LIBDWARF_ACCESS(methods) = &silt_libdwarf_methods;
-	/* Without this every handle is also entered in a tree of things to free; we free them ourselves. */
-	dwarf_set_de_alloc_flag(0);
+	/* It keeps a list of what it gave out and frees the rest when it is closed. That costs a little for each handle, but it
+	 * loses handles of its own: 20210528 goes on after an error in a form that is given indirectly, and writes the next
+	 * error over it. */
+	dwarf_set_de_alloc_flag(1);
 	return dwarf_object_init_b(&f->access, NULL, NULL, DW_GROUPNUMBER_ANY, ret, error);
 }
 

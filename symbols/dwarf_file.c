@@ -70,9 +70,12 @@ int silt_dwarf_create(struct silt_object *object, struct silt_dwarf *alt, const 
 	if (!silt_dwarf_unit_starting(dw, 0)) {
 		silt_dwarf_list(dw);
 		if (!dw->units.count) {
+			if (!dw->damage.code)
+				silt_error_set(&dw->damage, SILT_E_BAD_DATA,
+					       "%s: debug information is damaged: none of its units can be read", silt_object_path(object));
 			if (err)
 				*err = dw->damage;
-			r = dw->damage.code ? dw->damage.code : SILT_E_BAD_DATA;
+			r = dw->damage.code;
 			silt_dwarf_destroy(dw);
 			return r;
 		}

@@ -34,9 +34,15 @@ static void add_live_roots(struct silt_finder *s)
 
 void silt_finder_init(struct silt_finder *s, const struct silt_file_query *q, struct silt_files *f)
 {
+	size_t len = strlen(q->path), tail = sizeof(SILT_DELETED) - 1;
+
 	memset(s, 0, sizeof(*s));
 	s->q = q;
 	s->f = f;
+	if (len > tail && strcmp(q->path + len - tail, SILT_DELETED) == 0)
+		len -= tail;
+	if (len < sizeof(s->path))
+		memcpy(s->path, q->path, len);
 	if (q->sysroot && strlen(q->sysroot) < PATH_MAX)
 		strcpy(s->roots[0], q->sysroot);
 	/* "/" is no other root. */

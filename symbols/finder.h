@@ -10,6 +10,9 @@
 
 enum { SILT_MAX_ROOTS = 8 };
 
+/* What the kernel puts behind the name of a file that was removed or replaced; the new file has the old name. */
+#define SILT_DELETED " (deleted)"
+
 struct silt_finder {
 	const struct silt_file_query *q;
 	struct silt_files *f;
@@ -17,6 +20,7 @@ struct silt_finder {
 	char roots[SILT_MAX_ROOTS][PATH_MAX];
 	size_t root_count;
 	const char *main_root; /* one of them: where the module was found; NULL: it was not */
+	char path[PATH_MAX];   /* the module's below that root, without SILT_DELETED; "": too long */
 	struct silt_object *plain; /* a debug file of the right build with symbols only */
 	/* What the debug file sought must have: a build-id, or without one this checksum. */
 	const uint8_t *id;

@@ -11,8 +11,6 @@
 
 #include "symbols/finder.h"
 
-static const char deleted[] = " (deleted)";
-
 /* False for a file that is not the one that was loaded. */
 static bool is_module(struct silt_finder *s, const struct silt_object *o)
 {
@@ -62,7 +60,7 @@ static bool is_line_of(const char *line, const char *path)
 			return false;
 		path++;
 	}
-	return *p == '\n' || strncmp(p, deleted, sizeof(deleted) - 1) == 0;
+	return *p == '\n' || strncmp(p, SILT_DELETED, sizeof(SILT_DELETED) - 1) == 0;
 }
 
 /* /proc/PID/map_files/START-END is the file itself, also when it was deleted or replaced since. */
@@ -100,7 +98,7 @@ static bool find_exe(struct silt_finder *s, unsigned pid, const char *path)
 	if (n < 0)
 		return false;
 	target[n] = '\0';
-	if (strncmp(target, path, len) != 0 || (target[len] && strcmp(target + len, deleted) != 0))
+	if (strncmp(target, path, len) != 0 || (target[len] && strcmp(target + len, SILT_DELETED) != 0))
 		return false;
 	return take(s, s->roots[0], silt_finder_open(s, "", "%s", name));
 }
@@ -146,28 +144,47 @@ static void find_vdso(struct silt_finder *s)
 		take(s, s->roots[0], o);
 }
 
+/* The file of a program that changed its root (chroot) has in a dump the path that we have for it. The part of path that
+ * lies below this root, from its slash on, or NULL. */
+static const char *path_inside(const char *root, const char *path)
+{
+	char real[PATH_MAX];
+	size_t len;
+
+	if (!*root || path[0] != '/' || !realpath(root, real))
+		return NULL;
+	len = strlen(real);
+	return len > 1 && strncmp(path, real, len) == 0 && path[len] == '/' ? path + len : NULL;
+}
+
+static bool find_below(struct silt_finder *s, const char *root)
+{
+	const char *inside;
+
+	if (take(s, root, silt_finder_open(s, root, "%s", s->path)))
+		return true;
+	inside = path_inside(root, s->path);
+	if (!inside || !take(s, root, silt_finder_open(s, root, "%s", inside)))
+		return false;
+	memmove(s->path, inside, strlen(inside) + 1);
+	return true;
+}
+
 void silt_finder_find_module(struct silt_finder *s)
 {
 	const struct silt_file_query *q = s->q;
-	char path[PATH_MAX];
-	size_t len = strlen(q->path), tail = sizeof(deleted) - 1;
 
 	if (strcmp(q->path, "[vdso]") == 0) {
 		find_vdso(s);
 		return;
 	}
-	/* The kernel says so of files that were replaced; the new file has the old name. */
-	if (len > tail && strcmp(q->path + len - tail, deleted) == 0)
-		len -= tail;
-	if (len >= sizeof(path))
+	if (!*s->path)
 		return;
-	memcpy(path, q->path, len);
-	path[len] = '\0';
 	for (size_t i = 0; i < s->root_count; i++)
-		if (take(s, s->roots[i], silt_finder_open(s, s->roots[i], "%s", path)))
+		if (find_below(s, s->roots[i]))
 			return;
 	for (size_t i = 0; i < q->process_count && q->build_id_len; i++)
-		if (find_mapped(s, q->processes[i], path) || find_exe(s, q->processes[i], path))
+		if (find_mapped(s, q->processes[i], s->path) || find_exe(s, q->processes[i], s->path))
 			return;
 	silt_finder_by_build_id(s, q->build_id, q->build_id_len, "", take_by_id, NULL);
 }

@@ -61,10 +61,12 @@ static bool read_names(struct silt_ref at, struct silt_name *name, struct silt_r
 			break;
 		}
 	}
-	if (named) {
+	if (named)
 		name->origin = at;
+	/* Partial units, which dwz makes of what several units share, have no language: then it is that of the unit whose entry
+	 * led there. */
+	if (root->language && (named || !name->name))
 		name->language = root->language;
-	}
 	return true;
 }
 

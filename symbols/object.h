@@ -36,6 +36,7 @@ struct silt_elf_symbol {
 	enum silt_symbol_rank rank;
 	bool is_function; /* STT_FUNC or STT_GNU_IFUNC */
 	uint32_t section;
+	const char *file; /* local symbols: the source file as the compiler was told of it (STT_FILE), or NULL */
 };
 
 /** Opens an ELF file. Destroy with silt_object_destroy. */

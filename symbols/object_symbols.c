@@ -50,6 +50,7 @@ static bool find_table(struct silt_object *o, bool dynamic, struct silt_bytes *s
 
 size_t silt_object_symbols(struct silt_object *o, bool dynamic, void (*fn)(void *, const struct silt_elf_symbol *), void *data)
 {
+	const char *file = NULL;
 	size_t calls = 0, entry = o->is64 ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym), terminated;
 	struct silt_bytes symbols, strings;
 	const uint8_t *last;
@@ -64,11 +65,17 @@ size_t silt_object_symbols(struct silt_object *o, bool dynamic, void (*fn)(void 
 		unsigned bind = ELF64_ST_BIND(sym.st_info);
 		struct silt_elf_symbol s = {.value = sym.st_value, .size = sym.st_size, .section = sym.st_shndx};
 
-		if (!is_code_symbol(o, &sym) || sym.st_name >= terminated)
+		if (sym.st_name >= terminated)
+			continue;
+		/* Local symbols stand behind their file; what the linker itself makes is behind one without a name. */
+		if (ELF64_ST_TYPE(sym.st_info) == STT_FILE)
+			file = strings.data[sym.st_name] ? (const char *)strings.data + sym.st_name : NULL;
+		if (!is_code_symbol(o, &sym))
 			continue;
 		s.is_function = ELF64_ST_TYPE(sym.st_info) != STT_NOTYPE;
 		s.rank = bind == STB_LOCAL ? SILT_SYMBOL_LOCAL : bind == STB_WEAK ? SILT_SYMBOL_WEAK : SILT_SYMBOL_GLOBAL;
 		s.name = (const char *)strings.data + sym.st_name;
+		s.file = bind == STB_LOCAL ? file : NULL;
 		if (!*s.name)
 			continue;
 		fn(data, &s);

@@ -196,7 +196,7 @@ static bool find_package(struct silt_splits *s)
 			return true;
 	}
 	for (size_t i = 0; debug_dir(s, i, real); i++) {
-		snprintf(path, sizeof(path), "%s/%s.dwp", real, base_name(s->finder.q->path));
+		snprintf(path, sizeof(path), "%s/%s.dwp", real, base_name(s->finder.path));
 		if (try_package(s, path))
 			return true;
 	}

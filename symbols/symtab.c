@@ -48,7 +48,7 @@ static void take(void *data, const struct silt_elf_symbol *s)
 		return;
 	if (!s->size || __builtin_add_overflow(s->value, s->size, &end)) {
 		if (is_better(s, rank, &l->gaps[i].unsized)) {
-			l->gaps[i].unsized = (struct silt_symbol_hit){s->name, s->value, 0, rank};
+			l->gaps[i].unsized = (struct silt_symbol_hit){s->name, s->value, 0, rank, s->file};
 			l->gaps[i].object = l->object;
 			l->gaps[i].section = s->section;
 		}
@@ -56,7 +56,7 @@ static void take(void *data, const struct silt_elf_symbol *s)
 	}
 	for (; i < l->n && l->pcs[i] < end; i++)
 		if (is_better(s, rank, &l->best[i]))
-			l->best[i] = (struct silt_symbol_hit){s->name, s->value, s->size, rank};
+			l->best[i] = (struct silt_symbol_hit){s->name, s->value, s->size, rank, s->file};
 	if (i < l->n && l->gaps[i].end < end)
 		l->gaps[i].end = end;
 }

@@ -10,6 +10,7 @@ struct silt_symbol_hit {
 	uint64_t start;
 	uint64_t size;    /* 0: the symbol says none, the address may lie beyond it */
 	int rank;
+	const char *file; /* of a local symbol, when the table says it; lies in the file */
 };
 
 struct silt_symtab_table {

@@ -371,6 +371,9 @@ static void close_end(struct worker *w, const struct open_end *end, const struct
 		physical->linkage = ids.linkage;
 		physical->start = hit->start;
 	}
+	/* Where lines say nothing, the symbol table may know the file at least. */
+	if (count == 1 && !physical->file && !physical->line)
+		physical->file = silt_report_string(&w->report, hit->file);
 	if (physical->function || frames[0].file)
 		silt_report_answer(&w->report, end->index, frames, count);
 }

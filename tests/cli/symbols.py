@@ -155,6 +155,19 @@ def lists_modules(silt, make_dump, directory, program):
     done = run(silt, "symbols", "--list", dump)
     expect("the same as text", done.stdout.count("\n  build-id ") == 2 and done.stdout.count("  tried ") == 2
            and "found      nothing: it is shown by offsets" in done.stdout and "warning: /no/such/" in done.stderr, done)
+    root = os.path.join(directory, "root")
+    os.makedirs(os.path.join(root, "opt"))
+    shutil.copy(program, os.path.join(root, "opt", "below"))
+    done = run(silt, "symbols", "--list", "--sysroot", root, "/opt/below")
+    expect("a file below a sysroot", done.returncode == 0 and f"{root}/opt/below: found" in done.stdout, done)
+    big = os.path.join(directory, "big-endian")
+    with open(program, "rb") as f:
+        head = bytearray(f.read(64))
+    head[5] = 2  # EI_DATA
+    with open(big, "wb") as f:
+        f.write(head)
+    done = run(silt, "symbols", "--list", big)
+    expect("what kind of file it is that cannot be listed", done.returncode == 3 and "big-endian" in done.stderr, done)
     done = run(silt, "symbols", "--list", os.path.join(directory, "nothing"))
     expect("a list of nothing", done.returncode == 3 and done.stderr.count("\n") == 1, done)
 

@@ -14,7 +14,7 @@ enum {
 	AT_INLINE = 0x20, AT_ABSTRACT_ORIGIN = 0x31, AT_EXTERNAL = 0x3f, AT_RANGES = 0x55, AT_CALL_COLUMN = 0x57, AT_CALL_FILE = 0x58,
 	AT_CALL_LINE = 0x59, AT_LINKAGE_NAME = 0x6e, AT_STR_OFFSETS_BASE = 0x72, AT_ADDR_BASE = 0x73, AT_RNGLISTS_BASE = 0x74,
 	FORM_ADDR = 1, FORM_DATA2 = 5, FORM_DATA4 = 6, FORM_STRING = 8, FORM_DATA1 = 0x0b, FORM_FLAG = 0x0c, FORM_STRP = 0x0e,
-	FORM_UDATA = 0x0f, FORM_REF4 = 0x13, FORM_SEC_OFFSET = 0x17, FORM_ADDRX = 0x1b, FORM_LINE_STRP = 0x1f,
+	FORM_UDATA = 0x0f, FORM_REF4 = 0x13, FORM_INDIRECT = 0x16, FORM_SEC_OFFSET = 0x17, FORM_ADDRX = 0x1b, FORM_LINE_STRP = 0x1f,
 	FORM_IMPLICIT_CONST = 0x21, FORM_RNGLISTX = 0x23, FORM_STRX1 = 0x25,
 	LANG_CPP = 4,
 };
@@ -274,6 +274,22 @@ void forge_unit(struct silt_writer sections[FORGE_DWARF_SECTIONS], unsigned vers
 	aranges(&sections[FORGE_ARANGES]);
 	put_u32(&sections[FORGE_STR_OFFSETS], 0, sections[FORGE_STR_OFFSETS].size - 4);
 	put_u32(&sections[FORGE_ADDR], 0, sections[FORGE_ADDR].size - 4);
+}
+
+void forge_foreign_unit(struct silt_writer sections[FORGE_DWARF_SECTIONS])
+{
+	static const unsigned attrs[] = {AT_NAME, FORM_INDIRECT, 0};
+	struct silt_writer *info = &sections[FORGE_INFO];
+
+	abbrev(&sections[FORGE_ABBREV], 1, TAG_COMPILE_UNIT, 0, attrs);
+	silt_writer_u8(&sections[FORGE_ABBREV], 0);
+	unit_header(info, 4);
+	if (silt_writer_ok(info))
+		info->data[info->size - 1] = 7; /* the size of an address */
+	silt_writer_u8(info, 1);
+	for (int i = 0; i < 24; i++)
+		silt_writer_u8(info, 0x94); /* a number that goes on */
+	put_u32(info, 0, info->size - 4);
 }
 
 void forge_free(struct silt_writer sections[FORGE_DWARF_SECTIONS])

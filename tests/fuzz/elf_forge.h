@@ -42,6 +42,9 @@ extern const char *const forge_dwarf_names[FORGE_DWARF_SECTIONS];
 /** One unit of DWARF 2 to 5 with a namespace, functions, inlined calls, ranges and lines; indexed: strings and addresses by
  *  index, as in split DWARF (5 only). The writers are empty before; free them with forge_free. */
 void forge_unit(struct silt_writer sections[FORGE_DWARF_SECTIONS], unsigned version, int indexed);
+/** A unit that silt leaves to libdwarf (its addresses have 7 bytes), with an attribute whose form is given in the entry, as a
+ *  number that does not end before the unit does. */
+void forge_foreign_unit(struct silt_writer sections[FORGE_DWARF_SECTIONS]);
 void forge_free(struct silt_writer sections[FORGE_DWARF_SECTIONS]);
 
 /** Hands an ELF file to the parser, as a child would, with addresses all over FORGE_TEXT. */

@@ -39,9 +39,12 @@ size_t silt_fuzz_seed(unsigned i, uint8_t **ret)
 	static const struct { unsigned version; int indexed; } kinds[] = {{2, 0}, {3, 0}, {4, 0}, {5, 0}, {5, 1}};
 	struct silt_writer sections[FORGE_DWARF_SECTIONS] = {{0}}, w = {0};
 
-	if (i >= sizeof(kinds) / sizeof(kinds[0]))
+	if (i > sizeof(kinds) / sizeof(kinds[0]))
 		return 0;
-	forge_unit(sections, kinds[i].version, kinds[i].indexed);
+	if (i < sizeof(kinds) / sizeof(kinds[0]))
+		forge_unit(sections, kinds[i].version, kinds[i].indexed);
+	else
+		forge_foreign_unit(sections);
 	for (unsigned s = 0; s < FORGE_DWARF_SECTIONS; s++) {
 		if (!sections[s].size)
 			continue;

@@ -7,8 +7,9 @@ set -euo pipefail
 SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 SUITE=${SILT_SUITE:-trixie}
 MIRROR=${SILT_MIRROR:-http://deb.debian.org/debian}
-PACKAGES="gcc g++ libc6-dev cmake make pkg-config zlib1g-dev libelf-dev libdwarf-dev libiberty-dev liblzma-dev libzstd-dev libdeflate-dev
-	libcmocka-dev python3 binutils elfutils dwz xz-utils clang lld llvm git"
+# What the build needs is ./dev's to say.
+PACKAGES=$({ sed -n 's/^build|\([^|]*\)|.*/\1/p' "$SOURCE/dev"
+	printf '%s\n' python3 binutils elfutils dwz xz-utils clang lld llvm git; } | tr '\n' ' ')
 
 skip() {
 	echo "skip: $*"
@@ -36,17 +37,21 @@ inside() {
 if [[ ! -e $ROOT/.complete ]]; then
 	debootstrap --variant=minbase "$SUITE" "$ROOT" "$MIRROR" >"$ROOT.log" 2>&1 ||
 		skip "debootstrap failed: $(tail -n 1 "$ROOT.log")"
+	touch "$ROOT/.complete"
+fi
+if [[ $(cat "$ROOT/.packages" 2>/dev/null) != "$PACKAGES" ]]; then
 	inside apt-get update >>"$ROOT.log" 2>&1 || skip "no packages of $SUITE: $(tail -n 1 "$ROOT.log")"
 	# shellcheck disable=SC2086 # a list of words
 	inside apt-get install -y --no-install-recommends $PACKAGES >>"$ROOT.log" 2>&1 ||
 		skip "the packages cannot be installed: $(tail -n 1 "$ROOT.log")"
-	touch "$ROOT/.complete"
+	echo "$PACKAGES" >"$ROOT/.packages"
 fi
 inside dpkg-query -W libdwarf-dev libelf-dev gcc
 rm -rf "$ROOT/root/silt"
 mkdir -p "$ROOT/root/silt"
+# With times of now: an object of the last run may be younger than a file that was changed while that ran.
 (cd "$SOURCE" && git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -T - -cf -) |
-	tar -xf - -C "$ROOT/root/silt"
+	tar -xmf - -C "$ROOT/root/silt"
 inside cmake -S /root/silt -B /root/build -DCMAKE_BUILD_TYPE=RelWithDebInfo >"$ROOT.build.log" 2>&1 ||
 	{ tail -n 30 "$ROOT.build.log"; exit 1; }
 for part in cli tests/symbols tests/fuzz; do

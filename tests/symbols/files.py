@@ -22,6 +22,15 @@ from variants import SOURCE, ask, check, check_names_only, check_nothing, expect
 
 DWZ_LIBRARY = "/usr/lib/x86_64-linux-gnu/libbfd-2.40-system.so"
 CLONE = re.compile(r"(\.(cold|part\.\d+|constprop\.\d+|isra\.\d+|lto_priv\.\d+))+$")
+# g++ gives neither a linkage name; the struct is what dwz finds worth sharing.
+LOCAL_FUNCTIONS = """
+struct large { int a, b, c; long d, e, f; char g[10], h[20]; struct { double x, y; } i; union { float j; short k; } l; };
+namespace outer { namespace {
+int fib(int n) { return n < 2 ? n : fib(n - 1) + fib(n - 2); }
+} }
+static int tri(int n) { return n < 2 ? n : tri(n - 1) * tri(n - 2) + tri(n - 3); }
+int main(int argc, char **) { large x{}; x.a = argc; return outer::fib(x.a) + tri(argc); }
+"""
 DWZ_FILE = "/usr/lib/debug/.dwz/x86_64-linux-gnu/libbinutils.debug"
 
 
@@ -57,7 +66,30 @@ def test_dwz(silt, tmp):
         sh("dwz", *options, "-m", str(common), str(c), str(d))
         _, stderr = ask(silt, a, [places[0][0]])
         expect(f"{label}, another one", "missing or another build" in stderr, stderr)
+    test_dwz_languages(silt, tmp)
     test_debian_dwz(silt, tmp)
+
+
+def test_dwz_languages(silt, tmp):
+    """Names that DWARF has without a linkage name, in units that dwz made and that have no language: as before."""
+    directory = tmp / "dwz-languages"
+    directory.mkdir()
+    a, b = directory / "a", directory / "b"
+    (directory / "a.cpp").write_text(LOCAL_FUNCTIONS)
+    sh("g++", "-g", "-O2", "-o", a, directory / "a.cpp")
+    symbols = [line.split() for line in sh("nm", "--defined-only", a).stdout.splitlines()]
+    addresses = sorted(int(s[0], 16) for s in symbols if s[1] in "tTwW")
+    before, _ = ask(silt, a, addresses)
+    shutil.copy(a, b)
+    r = subprocess.run(["dwz", "-m", str(directory / "common"), str(a), str(b)], capture_output=True, text=True, check=False)
+    if r.returncode or not (directory / "common").exists():
+        print(f"skip: dwz and languages: {r.stderr.strip()}")
+        return
+    after, stderr = ask(silt, a, addresses)
+    wrong = [(hex(address), x, y) for address, x, y in zip(addresses, before, after) if x != y]
+    names = [frames[-1]["function"] for frames in before if frames]
+    expect(f"dwz and languages: {len(wrong)} of {len(addresses)} differ", not wrong, f"{wrong[:3]} {stderr}")
+    expect("dwz and languages: local functions", {"outer::(anonymous namespace)::fib(int)", "tri(int)"} <= set(names), names)
 
 
 def test_debian_dwz(silt, tmp):
@@ -195,6 +227,30 @@ def test_names(silt, tmp):
     check(silt, "deep directory", places[:4], deep / "truth")
 
 
+def test_files_of_symbols(silt, tmp):
+    """Without lines the symbol table says which file a local symbol is from: of two functions of one name, whose each is."""
+    directory = tmp / "symbol-files"
+    directory.mkdir()
+    for name in "one", "two":
+        (directory / f"{name}.c").write_text(f"static int same(int n) {{ return n * {ord(name[0])}; }}\n"
+                                             f"int {name}(int n) {{ return same(n) + 1; }}\n")
+    (directory / "main.c").write_text("int one(int), two(int); int main(int c, char **v) { (void)v; return one(c) + two(c); }\n")
+    program = directory / "program"
+    sh("gcc", "-O1", "-fno-inline", "one.c", "two.c", "main.c", "-o", program, cwd=directory)
+    symbols = [line.split() for line in sh("nm", program).stdout.splitlines()]
+    local = sorted(int(s[0], 16) for s in symbols if s[-1] == "same")
+    others = sorted(int(s[0], 16) for s in symbols if s[-1] in ("one", "two"))
+    answers, _ = ask(silt, program, local + others)
+    got = [(f["function"], f["file"], f["line"] or 0) for (f,) in answers]
+    expect("files of local symbols", got[:2] == [("same", "one.c", 0), ("same", "two.c", 0)], got)
+    expect("none of global ones", got[2:] == [("one", None, 0), ("two", None, 0)], got)
+    sh("gcc", "-g", "-O1", "-fno-inline", "one.c", "two.c", "main.c", "-o", program, cwd=directory)
+    symbols = [line.split() for line in sh("nm", program).stdout.splitlines()]
+    answers, _ = ask(silt, program, sorted(int(s[0], 16) for s in symbols if s[-1] == "same"))
+    got = [(f["function"], f["file"], f["line"]) for (f,) in answers]
+    expect("lines before symbols", got == [("same", str(directory / f"{name}.c"), 1) for name in ("one", "two")], got)
+
+
 def test_shapes(silt, tmp):
     script = tmp / "hot.ld"
     script.write_text("SECTIONS { .apart 0x5000000 : { *(.text.unlikely .text.unlikely.*) } } INSERT AFTER .bss;\n")
@@ -267,6 +323,30 @@ def test_replaced(silt, tmp):
         expect(f"{label}: deleted", not names and "missing" in warnings, f"{names} {warnings}")
 
 
+def test_changed_root(silt, tmp):
+    """A dump of a program in a chroot names files as they are seen from outside: below the sysroot already."""
+    root = tmp / "chroot"
+    (root / "opt").mkdir(parents=True)
+    (root / "usr/lib/debug/opt").mkdir(parents=True)
+    (tmp / "inside.c").write_text("#include <stdlib.h>\nvoid *keep;\n"
+                                  "static __attribute__((noinline)) void here(void) { keep = malloc(12345); }\n"
+                                  "int main(void) { here(); return 0; }\n")
+    program = root / "opt/victim"
+    sh("gcc", "-g", "-O1", "-Wl,--build-id=sha1", tmp / "inside.c", "-o", program)
+    sh("objcopy", "--only-keep-debug", program, root / "usr/lib/debug/opt/victim.debug")
+    sh("objcopy", "--strip-all", f"--add-gnu-debuglink={root}/usr/lib/debug/opt/victim.debug", program)
+    dump = tmp / "inside.silt"
+    r = subprocess.run([silt, "run", "-o", str(dump), "--", str(program)], capture_output=True, text=True, check=False)
+    if r.returncode or not dump.exists():
+        print(f"skip: a changed root: silt run failed here: {r.stderr.strip()}")
+        return
+    names, _ = report_frames(silt, dump)
+    expect("changed root: the debug file is not found from outside", not names, f"{names}")
+    for sysroot in str(root), os.path.relpath(root) + "/":
+        names, warnings = report_frames(silt, dump, "--sysroot", sysroot)
+        expect(f"changed root, {sysroot}", "here" in names, f"{names} {warnings}")
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--silt", required=True)
@@ -274,7 +354,7 @@ def main():
     silt = os.path.abspath(args.silt)
     with tempfile.TemporaryDirectory(prefix="silt-files-") as name:
         tmp = Path(name)
-        for test in test_dwz, test_debuglink, test_sysroot, test_names, test_shapes, test_replaced:
+        for test in test_dwz, test_debuglink, test_sysroot, test_names, test_files_of_symbols, test_shapes, test_replaced, test_changed_root:
             test(silt, tmp)
     print(f"{variants.checks} checks, {len(variants.failures)} failed")
     return 1 if variants.failures else 0

@@ -4,6 +4,7 @@
  * below costs no more than what it touches. Among them are those that libdwarf 20210528 falls for.
  */
 #include <elf.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -276,6 +277,31 @@ static void survives_odd_units(void **state)
 	forge_free(s);
 }
 
+/* libdwarf forgets errors that it goes on after; what it took is given back all the same when it is closed. */
+static void loses_no_memory_to_libdwarf(void **state)
+{
+	enum { ROUNDS = 400 };
+	struct silt_writer s[FORGE_DWARF_SECTIONS] = {{0}}, w = {0};
+	struct forge_section list[2];
+	size_t before = 0;
+
+	(void)state;
+	forge_foreign_unit(s);
+	for (int i = 0; i < 2; i++)
+		list[i] = (struct forge_section){forge_dwarf_names[i], SHT_PROGBITS, 0, 0, s[i].data, s[i].size};
+	assert_non_null(strstr(ask(s), "debug information is damaged"));
+	forge_elf(&w, list, 2);
+	for (int i = 0; i < 2 * ROUNDS; i++) {
+		if (i == ROUNDS)
+			before = mallinfo2().uordblks;
+		forge_parse(w.data, w.size);
+	}
+	/* The smallest that malloc gives is 32 bytes. */
+	assert_true(mallinfo2().uordblks < before + ROUNDS * 32);
+	silt_writer_deinit(&w);
+	forge_free(s);
+}
+
 static void believes_aranges_only_where_units_agree(void **state)
 {
 	static const uint32_t offsets[] = {1, 11, 0xffffffff, 0x7fffffff};
@@ -384,6 +410,7 @@ int main(void)
 		cmocka_unit_test(survives_odd_line_headers),
 		cmocka_unit_test(follows_references_only_so_far),
 		cmocka_unit_test(survives_odd_units),
+		cmocka_unit_test(loses_no_memory_to_libdwarf),
 		cmocka_unit_test(believes_aranges_only_where_units_agree),
 		cmocka_unit_test(reads_sections_that_compress_well),
 		cmocka_unit_test(qualifies_names_of_later_languages),
