@@ -480,6 +480,7 @@ static int run_entering(struct silt_attach *a, const struct silt_attach_blocks *
 	t->block_count = b->block_count;
 	t->stretch_count = b->stretch_count;
 	t->free_count = b->free_count;
+	t->expected = b->expected;
 	if (!b->block_count && !b->stretch_count) {
 		ret->entered = 0;
 		return 0;
@@ -514,31 +515,39 @@ static int enter_found(struct silt_attach *a, const struct silt_attach_walk *wal
 	return rc;
 }
 
-/* Done by one of the stopped threads, which has no signal to be delivered. */
-static int enter_blocks(struct silt_attach *a, const struct silt_attach_walk *walk, const struct silt_stop *stop,
+/* Done by one of the stopped threads, which has no signal to be delivered; meanwhile it is found out which must be moved. */
+static int enter_blocks(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_stop *stop, struct silt_finder *finder,
 			struct silt_attach_report *report, struct silt_error *err)
 {
-	int rc = silt_inject_adopt(&a->inject, stop, a->survey.mem, err);
+	uint32_t by;
+	int rc = silt_inject_adopt(&a->inject, stop, a->survey.mem, &by, err);
 
-	if (rc)
-		return rc;
-	rc = silt_inject_arm(&a->inject, a->stub, err);
+	silt_finder_begin(finder, stop, &a->survey, &a->head, by);
+	if (!rc)
+		rc = silt_inject_arm(&a->inject, a->stub, err);
 	if (!rc)
 		rc = enter_found(a, walk, stop, report, err);
 	if (!rc)
 		rc = close_in_target(a, a->db_fd, err);
 	silt_inject_end(&a->inject);
+	/* A signal may have begun its handler in between. */
+	if (by < stop->count)
+		silt_stop_read_registers(&stop->threads[by]);
+	if (!silt_finder_end(finder) && !rc)
+		rc = silt_error_set(err, SILT_E_NOMEM, "out of memory");
 	return rc;
 }
 
-static int change(struct silt_attach *a, const struct silt_attach_walk *walk, const struct silt_stop *stop,
+static int change(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_stop *stop,
 		  struct silt_attach_report *report, struct silt_error *err)
 {
-	int rc = enter_blocks(a, walk, stop, report, err);
+	struct silt_finder finder;
+	int rc = enter_blocks(a, walk, stop, &finder, report, err);
 
 	silt_fault_point();
 	if (!rc)
-		rc = silt_threads_move(stop, &a->survey, &a->head, SILT_MOVE_IN, err);
+		rc = silt_threads_apply(stop, &a->survey, &finder.moves, err);
+	silt_finder_free(&finder);
 	silt_fault_point();
 	return rc ? rc : patch(a, err);
 }
