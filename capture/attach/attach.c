@@ -443,13 +443,24 @@ static int patch(struct silt_attach *a, struct silt_error *err)
 /* ---- the moment of change ---- */
 
 #define BUSY_TRIES 20u
+#define BUSY_NS 3000000000ull /* tries go on for that long: a thread may do little else than have large blocks mapped, each for long */
 #define BUSY_PATIENT 5u /* tries that only look */
 #define BREATH_NS 300000l
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
 
 /* Stops all threads at a moment at which nobody changes the heap, or after some tries regardless. */
 static int stop_all(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_stop *stop,
 		    struct silt_attach_report *report, struct silt_error *err)
 {
+	uint64_t start = now_ns();
+
 	for (unsigned i = 1;; i++) {
 		int rc = silt_stop_seize(stop, a->survey.pid, err);
 
@@ -461,7 +472,8 @@ static int stop_all(struct silt_attach *a, const struct silt_attach_walk *walk, 
 			return rc;
 		silt_fault_point();
 		report->before_busy = walk->busy(walk->data, stop, i > BUSY_PATIENT);
-		if (!report->before_busy || i == BUSY_TRIES)
+		/* One that job control has stopped will not leave. */
+		if (!report->before_busy || (i >= BUSY_TRIES && (a->survey.status.state == 'T' || now_ns() - start > BUSY_NS)))
 			return 0;
 		silt_stop_release(stop);
 		if (stop->pause_ns > report->stop_ns)
