@@ -10,11 +10,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14; older ones refuse it */
+#define MADV_POPULATE_READ 22 /* Linux 5.14; older ones refuse both */
+#define MADV_POPULATE_WRITE 23
 #endif
 
 #include "capture/agent/attach.h"
 #include "capture/agent/trace_db.h"
+#include "capture/copy_internal.h"
 #include "capture/settle.h"
 #include "capture/target/process.h"
 #include "capture/untracked.h"
@@ -22,6 +24,8 @@
 /* The last slot's part of the file: an attached process has the first, and children that it forks meanwhile the next ones. */
 #define BLOCKS_AT (SILT_DB_SLOT_OFFSET + (SILT_DB_SLOTS - 1) * SILT_DB_SLOT_SIZE)
 #define ROOM_MIN (1ull << 16) /* blocks: what the agent needs for a walk of its own is small */
+#define ENTRY_USUAL 12u	      /* bytes of the live table for a block, with what its chunks leave empty */
+#define EXPECT_MAX (64ull << 20) /* bytes of it readied on a guess: what is too much stays for later blocks */
 #define ROOM_MAX (SILT_DB_SLOT_SIZE / sizeof(struct silt_agent_block))
 
 static void find_heap(struct silt_before *b)
@@ -91,11 +95,32 @@ static bool make_room(struct silt_before *b, uint64_t need)
 	return true;
 }
 
+/* Zeroed pages of the file, where the agent's next pieces will come from: in the stop it need only map them. */
+static void ready_table(struct silt_before *b)
+{
+	uint64_t used, from;
+	void *p;
+
+	if (silt_slot_used(b->db_fd, 0, &used, NULL))
+		return;
+	from = SILT_DB_SLOT_OFFSET + (used & ~4095ull);
+	p = mmap(NULL, b->expected + 8192, PROT_READ, MAP_SHARED, b->db_fd, (off_t)from);
+	if (p == MAP_FAILED)
+		return;
+	madvise(p, b->expected + 8192, MADV_POPULATE_READ);
+	munmap(p, b->expected + 8192);
+}
+
 void silt_before_ready(struct silt_before *b, int db_fd)
 {
 	b->db_fd = db_fd;
-	if (b->heap && silt_heap_walkable(b->heap) && make_room(b, ROOM_MIN))
-		madvise(b->blocks, b->room * sizeof(*b->blocks), MADV_POPULATE_WRITE);
+	if (!b->heap || !silt_heap_walkable(b->heap) || !make_room(b, ROOM_MIN))
+		return;
+	madvise(b->blocks, b->room * sizeof(*b->blocks), MADV_POPULATE_WRITE);
+	b->expected = silt_heap_block_guess(b->heap, &b->maps) * ENTRY_USUAL;
+	if (b->expected > EXPECT_MAX)
+		b->expected = EXPECT_MAX;
+	ready_table(b);
 }
 
 static bool busy(void *data, struct silt_stop *stop, bool insist)
@@ -142,7 +167,8 @@ static int put_plan(struct silt_before *b, const struct silt_heap_plan *plan, st
 	words = (uint64_t *)(void *)(stretches + plan->stretch_count);
 	if (plan->free_count)
 		memcpy(words, plan->free, plan->free_count * sizeof(*words));
-	*ret = (struct silt_attach_blocks){ BLOCKS_AT, plan->block_count, plan->stretch_count, plan->free_count };
+	*ret = (struct silt_attach_blocks){ BLOCKS_AT, plan->block_count, plan->stretch_count, plan->free_count,
+					    b->expected > plan->block_count * ENTRY_USUAL ? b->expected : plan->block_count * ENTRY_USUAL };
 	return 0;
 }
 
@@ -158,7 +184,7 @@ static int find_blocks(struct silt_before *b, const struct silt_heap_thread *thr
 		return rc;
 	b->count = 0;
 	rc = silt_heap_walk(b->heap, &b->at_stop, threads, count, take_blocks, b, err);
-	*ret = (struct silt_attach_blocks){ BLOCKS_AT, b->count, 0, 0 };
+	*ret = (struct silt_attach_blocks){ BLOCKS_AT, b->count, 0, 0, b->count * ENTRY_USUAL };
 	return rc;
 }
 

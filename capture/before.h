@@ -17,6 +17,7 @@ struct silt_before {
 	struct silt_heap *heap; /* NULL: nothing was found */
 	struct silt_agent_block *blocks; /* a window on the database's file */
 	uint64_t count, room;
+	uint64_t expected; /* bytes of the agent's table for them: a guess */
 };
 
 /** Finds the allocators; the process may run. Failure only means that nothing will be walked. */

@@ -7,7 +7,6 @@
  */
 #include "capture/settle.h"
 
-#include <elf.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -29,15 +28,10 @@ struct at {
 	uint64_t call; /* the system call it is in; ~0: none */
 };
 
-static bool where(pid_t tid, struct at *ret)
+static bool where(const struct silt_stopped_thread *t, struct at *ret)
 {
-	struct user_regs_struct regs;
-	struct iovec iov = { &regs, sizeof(regs) };
-
-	if (ptrace(PTRACE_GETREGSET, tid, (void *)NT_PRSTATUS, &iov))
-		return false;
-	*ret = (struct at){ .pc = regs.rip, .sp = regs.rsp, .call = regs.orig_rax };
-	return true;
+	*ret = (struct at){ .pc = t->regs.rip, .sp = t->regs.rsp, .call = t->regs.orig_rax };
+	return t->state == SILT_HELD_STOPPED && t->has_regs;
 }
 
 /* The allocator's frames lie near the top of the stack of what it called; but so may words left over from earlier calls. */
@@ -108,6 +102,7 @@ static void stop_again(struct silt_stopped_thread *t)
 			t->signal = si.si_status >> 8 ? 0 : si.si_status & 0x7f;
 			t->state = SILT_HELD_STOPPED;
 			waitid(P_PID, (id_t)t->tid, &si, WSTOPPED | __WALL | WNOHANG);
+			silt_stop_read_registers(t);
 			return;
 		}
 		/* It needs the processor that a busy wait would take. */
@@ -124,7 +119,7 @@ static bool run_inside(struct silt_stop *stop, struct silt_heap *heap, struct si
 		struct silt_stopped_thread *t = &stop->threads[i];
 
 		/* One with a signal waiting would take it on the way. */
-		if (t->state != SILT_HELD_STOPPED || t->signal || !where(t->tid, &at) ||
+		if (t->signal || !where(t, &at) ||
 		    !is_inside(stop->pid, heap, &at, locked) || ptrace(PTRACE_CONT, t->tid, 0, 0))
 			continue;
 		t->state = SILT_HELD_SEIZED;
@@ -137,7 +132,7 @@ static bool run_inside(struct silt_stop *stop, struct silt_heap *heap, struct si
 		if (stop->threads[i].state == SILT_HELD_SEIZED)
 			stop_again(&stop->threads[i]);
 	for (uint32_t i = 0; i < stop->count; i++)
-		if (stop->threads[i].state == SILT_HELD_STOPPED && where(stop->threads[i].tid, &at))
+		if (where(&stop->threads[i], &at))
 			threads[i].pc = at.pc;
 	return true;
 }

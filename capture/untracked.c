@@ -195,28 +195,20 @@ static bool merge_runs(struct silt_walked *w)
 /* ---- threads ---- */
 
 #if defined(__x86_64__)
-static void read_registers(pid_t tid, struct silt_heap_thread *ret)
+static void take_registers(const struct silt_stopped_thread *t, struct silt_heap_thread *ret)
 {
-	struct user_regs_struct regs;
-	struct iovec iov = { &regs, sizeof(regs) };
-
-	if (ptrace(PTRACE_GETREGSET, tid, (void *)NT_PRSTATUS, &iov))
-		return;
-	ret->pointer = regs.fs_base;
-	ret->pc = regs.rip;
-	ret->sp = regs.rsp;
-	ret->call = regs.orig_rax;
+	ret->pointer = t->regs.fs_base;
+	ret->pc = t->regs.rip;
+	ret->sp = t->regs.rsp;
+	ret->call = t->regs.orig_rax;
 }
 #elif defined(__aarch64__)
-static void read_registers(pid_t tid, struct silt_heap_thread *ret)
+static void take_registers(const struct silt_stopped_thread *t, struct silt_heap_thread *ret)
 {
-	struct user_regs_struct regs;
-	struct iovec iov = { &regs, sizeof(regs) };
+	struct iovec iov = { &ret->pointer, sizeof(ret->pointer) };
 
-	if (!ptrace(PTRACE_GETREGSET, tid, (void *)NT_PRSTATUS, &iov))
-		ret->pc = regs.pc;
-	iov = (struct iovec){ &ret->pointer, sizeof(ret->pointer) };
-	if (ptrace(PTRACE_GETREGSET, tid, (void *)NT_ARM_TLS, &iov))
+	ret->pc = t->regs.pc;
+	if (ptrace(PTRACE_GETREGSET, t->tid, (void *)NT_ARM_TLS, &iov))
 		ret->pointer = 0;
 }
 #endif
@@ -226,8 +218,8 @@ struct silt_heap_thread *silt_untracked_threads(const struct silt_stop *stop)
 	struct silt_heap_thread *threads = calloc((size_t)stop->count + 1, sizeof(*threads));
 
 	for (uint32_t i = 0; threads && i < stop->count; i++)
-		if (stop->threads[i].state == SILT_HELD_STOPPED)
-			read_registers(stop->threads[i].tid, &threads[i]);
+		if (stop->threads[i].state == SILT_HELD_STOPPED && stop->threads[i].has_regs)
+			take_registers(&stop->threads[i], &threads[i]);
 	return threads;
 }
 

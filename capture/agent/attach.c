@@ -61,10 +61,9 @@ EXPORT struct silt_agent_attach silt_agent_attach = {
 /* For attach_enter.S, which cannot ask the compiler where the field is. */
 _Static_assert(__builtin_offsetof(struct silt_agent_attach, leave) == 40, "attach_enter.S knows this offset");
 
-#define ENTRY_USUAL 12u /* bytes of the live table for a block, with what its chunks leave empty */
-#define BLOCK_USUAL 96u /* bytes of heap for a block: a guess */
-#define AHEAD 2048u /* bytes: what a prefetch takes, in chunks of the usual size */
-#define EXPECT_MAX (4ull << 20) /* bytes readied on a guess */
+#define AHEAD 8192u /* bytes: what a prefetch takes, in chunks of the usual size */
+#define AHEAD_LINES 3u /* prefetched for every chunk: a number that changes is mispredicted, which costs more */
+#define AHEAD_EACH 512u /* bytes of one chunk that are prefetched at most: behind it others may not follow */
 
 struct entering {
 	uint32_t context;
@@ -119,7 +118,9 @@ static bool walk_stretch(struct entering *e, const struct silt_agent_stretch *s)
 		if (word & 10 || (s->main && word & 4) || next < 32 || next > left)
 			return false;
 		/* The chain is one of misses of the cache otherwise: where the next chunk is stands in this one. */
-		for (uint64_t at = 0; at < next && at < AHEAD / 4; at += 64)
+		for (uint64_t at = 0; at < AHEAD_LINES * 64; at += 64)
+			__builtin_prefetch((const void *)(p + AHEAD + at));
+		for (uint64_t at = AHEAD_LINES * 64; at < next && at < AHEAD_EACH; at += 64)
 			__builtin_prefetch((const void *)(p + AHEAD + at));
 		enter_chunk(e, chunk, size, word);
 		chunk = p;
@@ -139,18 +140,15 @@ static int32_t enter_blocks(struct silt_agent_attach *a)
 	const struct silt_agent_block *b = (const void *)r;
 	const struct silt_agent_stretch *s;
 	static struct entering e; /* too large for the stack this runs on */
-	uint64_t expected = a->block_count, i;
+	uint64_t i;
 
 	if (sys_failed(r))
 		return SILT_AGENT_E_MAP;
 	s = (const void *)(b + a->block_count);
 	e = (struct entering){ .context = stack_before_attach(), .free = (const void *)(s + a->stretch_count) };
 	e.free_end = e.free + a->free_count;
-	for (i = 0; i < a->stretch_count; i++)
-		expected += ((s[i].top ? s[i].top : s[i].end) - s[i].start) / BLOCK_USUAL;
 	/* Each system call is two stops of this thread, while all others wait. */
-	expected *= ENTRY_USUAL;
-	db_expect_small(expected < EXPECT_MAX ? expected : EXPECT_MAX);
+	db_expect_small(a->expected);
 	agent_hot.inherited = 1;
 	e.entered = live_enter_all(b, a->block_count, agent_hot.options.min_size, e.context);
 	for (i = 0; i < a->stretch_count && walk_stretch(&e, &s[i]); i++)

@@ -12,7 +12,7 @@
 #define SILT_AGENT_IMAGE_NAME "silt-agent" /* of the memfd the object is mapped from */
 #define SILT_AGENT_ATTACH_SYMBOL "silt_agent_attach"
 #define SILT_AGENT_ATTACH_MAGIC 0x6863615474416953ull
-#define SILT_AGENT_ATTACH_VERSION 2u
+#define SILT_AGENT_ATTACH_VERSION 3u
 
 enum silt_hook_class {
 	SILT_HOOK_ALLOC,    /* malloc's family: hooked where it is bound */
@@ -99,6 +99,7 @@ struct silt_agent_attach {
 	char argv[1024];
 	uint64_t blocks, block_count; /* where struct silt_agent_block stand in the database's file; behind them, for a walk: */
 	uint64_t stretch_count;       /* struct silt_agent_stretch, ascending */
+	uint64_t expected;	      /* bytes of the live table that will be wanted: a guess */
 	uint64_t free_count;          /* words: blocks that are free although the chunk behind calls them in use; low bits: any */
 
 	/* Set by the agent. */

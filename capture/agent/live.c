@@ -268,11 +268,12 @@ static bool enter_plain(const struct silt_agent_block *b)
 	return !(b->addr & 7) && !(b->addr >> 47) && b->size < SILT_DB_SIZE_HUGE;
 }
 
-/* The blocks of one page, into a chunk made to measure. False: the common way must do it. */
+/* The blocks of one page, ascending, into a chunk made to measure: their homes ascend as well, so each goes to its home or right behind
+ * the one before, without looking. False: the common way must do it. */
 static bool enter_page(const struct silt_agent_block *b, uint32_t n, uint32_t context)
 {
 	uint32_t *root_entry = &agent_hot.root[b->addr >> 30];
-	uint32_t leaf = ATOMIC_LOAD(root_entry), class = class_for(n), ref;
+	uint32_t leaf = ATOMIC_LOAD(root_entry), class = class_for(n), capacity = capacities[class], next = 0, ref;
 	uint64_t *page, *chunk;
 
 	if (n < 2 || n > capacities[AGENT_CHUNK_CLASSES - 1] || (!leaf && !(leaf = leaf_create(root_entry))))
@@ -281,8 +282,18 @@ static bool enter_page(const struct silt_agent_block *b, uint32_t n, uint32_t co
 	if (ATOMIC_LOAD(page) || !(ref = chunk_new(class)))
 		return false;
 	chunk = db_at(ref);
-	for (uint32_t i = 0; i < n; i++)
-		chunk_put(chunk, capacities[class], (b[i].addr & 4095) >> 3 | (uint64_t)context << 9 | b[i].size << 33);
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t entry = (b[i].addr & 4095) >> 3 | (uint64_t)context << 9 | b[i].size << 33;
+		uint32_t at = home_of(entry, capacity);
+
+		at = at > next ? at : next;
+		if (UNLIKELY(at == capacity)) { /* around */
+			chunk_put(chunk, capacity, entry);
+			continue;
+		}
+		chunk[at] = entry;
+		next = at + 1;
+	}
 	ATOMIC_RELEASE(page, page_word_of(ref, class));
 	return true;
 }
@@ -295,7 +306,7 @@ uint64_t live_enter_all(const struct silt_agent_block *b, uint64_t count, uint64
 		bool plain = true;
 
 		for (end = i; end < count && end - i < 512 && b[end].addr >> 12 == b[i].addr >> 12; end++)
-			plain &= enter_plain(&b[end]) && b[end].size >= min_size;
+			plain &= enter_plain(&b[end]) && b[end].size >= min_size && (end == i || b[end].addr > b[end - 1].addr);
 		if (plain && enter_page(&b[i], (uint32_t)(end - i), context)) {
 			entered += end - i;
 			continue;

@@ -14,7 +14,7 @@
 #define MAP_ANONYMOUS 0x20
 #endif
 #define MADV_DONTDUMP 16
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
 
 /* A slot's window is put where it can grow to its full size, and where the sanitizers take a mapping for the program's: just below what
  * the kernel hands out to most processes. ThreadSanitizer allows 0x7e8000000000 and up (gcc 12's tsan_platform.h, HiAppMem),
@@ -173,8 +173,10 @@ static uint32_t run_begin(uint64_t size, uint64_t taken)
 		return 0;
 	ATOMIC_STORE(&agent_hot.small_run,
 		     (uint64_t)(ref + taken / SILT_DB_UNIT) << 32 | (ref + (uint32_t)(size / SILT_DB_UNIT)));
-	if (!agent_no_syscalls) /* where the kernel does not know it, pages come one by one */
-		sys_madvise((void *)((uint64_t)db_at(ref) & ~(uint64_t)(AGENT_PAGE - 1)), size, MADV_POPULATE_WRITE);
+	/* Where the kernel does not know it, pages come one by one. For reading: the mapping is shared, so that makes new pages as well,
+	 * and maps those that are there many at a time. */
+	if (!agent_no_syscalls)
+		sys_madvise((void *)((uint64_t)db_at(ref) & ~(uint64_t)(AGENT_PAGE - 1)), size, MADV_POPULATE_READ);
 	return ref;
 }
 

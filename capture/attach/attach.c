@@ -443,13 +443,24 @@ static int patch(struct silt_attach *a, struct silt_error *err)
 /* ---- the moment of change ---- */
 
 #define BUSY_TRIES 20u
+#define BUSY_NS 3000000000ull /* tries go on for that long: a thread may do little else than have large blocks mapped, each for long */
 #define BUSY_PATIENT 5u /* tries that only look */
 #define BREATH_NS 300000l
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
 
 /* Stops all threads at a moment at which nobody changes the heap, or after some tries regardless. */
 static int stop_all(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_stop *stop,
 		    struct silt_attach_report *report, struct silt_error *err)
 {
+	uint64_t start = now_ns();
+
 	for (unsigned i = 1;; i++) {
 		int rc = silt_stop_seize(stop, a->survey.pid, err);
 
@@ -461,7 +472,8 @@ static int stop_all(struct silt_attach *a, const struct silt_attach_walk *walk, 
 			return rc;
 		silt_fault_point();
 		report->before_busy = walk->busy(walk->data, stop, i > BUSY_PATIENT);
-		if (!report->before_busy || i == BUSY_TRIES)
+		/* One that job control has stopped will not leave. */
+		if (!report->before_busy || (i >= BUSY_TRIES && (a->survey.status.state == 'T' || now_ns() - start > BUSY_NS)))
 			return 0;
 		silt_stop_release(stop);
 		if (stop->pause_ns > report->stop_ns)
@@ -480,6 +492,7 @@ static int run_entering(struct silt_attach *a, const struct silt_attach_blocks *
 	t->block_count = b->block_count;
 	t->stretch_count = b->stretch_count;
 	t->free_count = b->free_count;
+	t->expected = b->expected;
 	if (!b->block_count && !b->stretch_count) {
 		ret->entered = 0;
 		return 0;
@@ -514,31 +527,39 @@ static int enter_found(struct silt_attach *a, const struct silt_attach_walk *wal
 	return rc;
 }
 
-/* Done by one of the stopped threads, which has no signal to be delivered. */
-static int enter_blocks(struct silt_attach *a, const struct silt_attach_walk *walk, const struct silt_stop *stop,
+/* Done by one of the stopped threads, which has no signal to be delivered; meanwhile it is found out which must be moved. */
+static int enter_blocks(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_stop *stop, struct silt_finder *finder,
 			struct silt_attach_report *report, struct silt_error *err)
 {
-	int rc = silt_inject_adopt(&a->inject, stop, a->survey.mem, err);
+	uint32_t by;
+	int rc = silt_inject_adopt(&a->inject, stop, a->survey.mem, &by, err);
 
-	if (rc)
-		return rc;
-	rc = silt_inject_arm(&a->inject, a->stub, err);
+	silt_finder_begin(finder, stop, &a->survey, &a->head, by);
+	if (!rc)
+		rc = silt_inject_arm(&a->inject, a->stub, err);
 	if (!rc)
 		rc = enter_found(a, walk, stop, report, err);
 	if (!rc)
 		rc = close_in_target(a, a->db_fd, err);
 	silt_inject_end(&a->inject);
+	/* A signal may have begun its handler in between. */
+	if (by < stop->count)
+		silt_stop_read_registers(&stop->threads[by]);
+	if (!silt_finder_end(finder) && !rc)
+		rc = silt_error_set(err, SILT_E_NOMEM, "out of memory");
 	return rc;
 }
 
-static int change(struct silt_attach *a, const struct silt_attach_walk *walk, const struct silt_stop *stop,
+static int change(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_stop *stop,
 		  struct silt_attach_report *report, struct silt_error *err)
 {
-	int rc = enter_blocks(a, walk, stop, report, err);
+	struct silt_finder finder;
+	int rc = enter_blocks(a, walk, stop, &finder, report, err);
 
 	silt_fault_point();
 	if (!rc)
-		rc = silt_threads_move(stop, &a->survey, &a->head, SILT_MOVE_IN, err);
+		rc = silt_threads_apply(stop, &a->survey, &finder.moves, err);
+	silt_finder_free(&finder);
 	silt_fault_point();
 	return rc ? rc : patch(a, err);
 }

@@ -50,6 +50,7 @@ int silt_attach_start(struct silt_attach *a, struct silt_error *err);
 /** What stands in the database's file at an offset: see struct silt_agent_attach. */
 struct silt_attach_blocks {
 	uint64_t offset, block_count, stretch_count, free_count;
+	uint64_t expected; /* bytes that they will take in the agent's table: a guess */
 };
 /** How the caller walks the heap while all threads stand still. */
 struct silt_attach_walk {

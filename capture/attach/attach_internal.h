@@ -3,6 +3,9 @@
 #ifndef SILT_CAPTURE_ATTACH_ATTACH_INTERNAL_H
 #define SILT_CAPTURE_ATTACH_ATTACH_INTERNAL_H
 
+#include <pthread.h>
+
+#include "base/vec.h"
 #include "capture/attach/attach.h"
 #include "capture/attach/head.h"
 #include "capture/attach/image.h"
@@ -54,9 +57,21 @@ enum silt_move {
 	SILT_MOVE_IN,  /* from bytes that will be overwritten to the trampolines */
 	SILT_MOVE_OUT, /* and back */
 };
-/** Moves stopped threads, and the frames of signals they handle, out of the way. */
-int silt_threads_move(const struct silt_stop *stop, const struct silt_survey *s, const struct silt_head *head,
-		      enum silt_move how, struct silt_error *err);
+/** What a stopped thread, and the frames of signals it handles, must be moved by. */
+struct silt_move_item {
+	uint32_t thread; /* its number in the stop */
+	silt_addr at;	 /* the word on its stack; 0: its program counter */
+	silt_addr to;
+};
+struct silt_moves {
+	SILT_VEC(struct silt_move_item) items;
+};
+struct silt_stacks;
+/** Finds that for one thread; only reads, and may be done by any one thread of ours. In the stacks as read it is done already. False: out
+ *  of memory. */
+bool silt_threads_find(struct silt_stacks *stacks, uint32_t thread, const struct silt_head *h, enum silt_move how, struct silt_moves *ret);
+/** Moves, and empties the list. */
+int silt_threads_apply(struct silt_stop *stop, const struct silt_survey *s, struct silt_moves *m, struct silt_error *err);
 
 struct silt_thread_place {
 	uint64_t sp, pc;
@@ -65,11 +80,43 @@ struct silt_thread_place {
 };
 bool silt_threads_place(const struct silt_stop *stop, const struct silt_stopped_thread *t, struct silt_thread_place *ret);
 #define SILT_STACK_LOOK (1u << 20) /* bytes above a stack pointer that are looked at, at most */
-/** The stack from sp on, as far as it is mapped, into room for SILT_STACK_LOOK bytes. Returns how many words there are. */
-size_t silt_threads_stack(const struct silt_survey *s, uint64_t sp, uint64_t *words);
+/** Reads the stacks of stopped threads, those of many at a time. */
+#define SILT_STACKS_BATCH 64u
+#define SILT_STACKS_BYTES (SILT_STACKS_BATCH * 16384u)
+struct silt_stacks {
+	const struct silt_stop *stop;
+	const struct silt_survey *survey;
+	uint64_t *words, *batch;
+	uint32_t first, end; /* threads whose stacks the batch may hold … */
+	size_t have[SILT_STACKS_BATCH]; /* … and bytes of each, 0: it does not */
+};
+bool silt_stacks_open(struct silt_stacks *r, const struct silt_stop *stop, const struct silt_survey *s);
+void silt_stacks_close(struct silt_stacks *r);
+/** The stack of thread number `thread`, which stands at sp, from there on, as far as it is mapped. Returns how many words there are;
+ *  ret is good until the next call. To be called with ascending numbers, for speed. */
+size_t silt_stacks_read(struct silt_stacks *r, uint32_t thread, uint64_t sp, uint64_t **ret);
 /** Do these words look like the rip of a signal handler's frame and what stands behind it? */
 bool silt_threads_is_frame(const uint64_t words[3]);
-/** (inside.c) A stopped thread that is inside the agent, a stub or returns there, or 0. head: NULL: only the stub (0: none) matters. */
-pid_t silt_threads_inside(const struct silt_stop *stop, const struct silt_survey *s, const struct silt_head *head, silt_addr stub);
+/** Finding what moves in, for all threads, while one of them (number `except`) is directed: by a thread of ours, for it takes milliseconds
+ *  with a thousand. */
+struct silt_finder {
+	const struct silt_stop *stop;
+	const struct silt_survey *survey;
+	const struct silt_head *head;
+	uint32_t except;
+	pthread_t thread;
+	bool running, fine;
+	struct silt_moves moves;
+};
+void silt_finder_begin(struct silt_finder *f, const struct silt_stop *stop, const struct silt_survey *s, const struct silt_head *head,
+		       uint32_t except);
+/** Once the one thread stands still again. moves is complete then; false: out of memory. */
+bool silt_finder_end(struct silt_finder *f);
+void silt_finder_free(struct silt_finder *f);
+
+/** (inside.c) Moves all threads out of the trampolines, then looks whether one is inside the agent, a stub (0: there is none) or returns
+ *  there: ret_inside, or 0. head: NULL: only the stub matters. */
+int silt_threads_leave(struct silt_stop *stop, const struct silt_survey *s, const struct silt_head *head, silt_addr stub,
+		       pid_t *ret_inside, struct silt_error *err);
 
 #endif

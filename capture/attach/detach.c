@@ -232,10 +232,8 @@ static int look_inside(const struct silt_survey *s, const struct remains *r, boo
 	silt_fault_point();
 	if (first && r->head.magic)
 		rc = restore(s, &r->head, err);
-	if (!rc && r->head.magic)
-		rc = silt_threads_move(&stop, s, &r->head, SILT_MOVE_OUT, err);
 	if (!rc)
-		*ret_inside = silt_threads_inside(&stop, s, r->head.magic ? &r->head : NULL, r->stub);
+		rc = silt_threads_leave(&stop, s, r->head.magic ? &r->head : NULL, r->stub, ret_inside, err);
 	silt_fault_point();
 	silt_stop_release(&stop);
 	if (stop.pause_ns > *stop_ns)

@@ -138,13 +138,14 @@ static int write_stub(struct silt_inject *in, struct silt_error *err)
 static int wait_stop(struct silt_inject *in, uint64_t limit_ns, int *ret_status, struct silt_error *err)
 {
 	uint64_t start = now_ns();
+	struct user_regs_struct regs;
 
 	for (unsigned round = 0;; round++) {
 		pid_t r = waitpid(in->tid, ret_status, __WALL | WNOHANG);
 
 		if (r == in->tid && WIFSTOPPED(*ret_status)) {
 			if (WSTOPSIG(*ret_status) != (SIGTRAP | 0x80))
-				silt_interrupted_restart(in->tid);
+				silt_interrupted_restart(in->tid, &regs);
 			return 0;
 		}
 		if (r == in->tid || (r < 0 && errno == ECHILD)) {
@@ -300,15 +301,17 @@ int silt_inject_begin(struct silt_inject *in, pid_t pid, int mem, struct silt_er
 	return rc;
 }
 
-int silt_inject_adopt(struct silt_inject *in, const struct silt_stop *stop, int mem, struct silt_error *err)
+int silt_inject_adopt(struct silt_inject *in, const struct silt_stop *stop, int mem, uint32_t *ret_index, struct silt_error *err)
 {
 	memset(in, 0, sizeof(*in));
 	in->pid = stop->pid;
 	in->mem = mem;
+	*ret_index = 0;
 	for (uint32_t i = 0; !in->attached && i < stop->count; i++) {
 		const struct silt_stopped_thread *t = &stop->threads[i];
 
 		in->tid = t->tid;
+		*ret_index = i;
 		in->attached = t->state == SILT_HELD_STOPPED && !t->signal && !get_regs(in, &in->regs, NULL) &&
 			       !ptrace(PTRACE_SETOPTIONS, t->tid, 0, PTRACE_O_TRACESYSGOOD);
 	}

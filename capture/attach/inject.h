@@ -45,8 +45,9 @@ silt_addr silt_inject_db_name(const struct silt_inject *in);
 
 /** Seizes one thread of pid that can be stopped, and stops it. */
 int silt_inject_begin(struct silt_inject *in, pid_t pid, int mem, struct silt_error *err);
-/** Takes over a thread that is stopped already, and gives it back stopped: end does not let it go. */
-int silt_inject_adopt(struct silt_inject *in, const struct silt_stop *stop, int mem, struct silt_error *err);
+/** Takes over a thread that is stopped already, and gives it back stopped: end does not let it go.
+ *  ret_index: its number in stop. */
+int silt_inject_adopt(struct silt_inject *in, const struct silt_stop *stop, int mem, uint32_t *ret_index, struct silt_error *err);
 /** Writes the stub; stub must be SILT_STUB_SIZE unused executable bytes. */
 int silt_inject_arm(struct silt_inject *in, silt_addr stub, struct silt_error *err);
 /** One system call. *ret_value is what the kernel returned: -4095..-1 are errors. */

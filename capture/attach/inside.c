@@ -4,7 +4,6 @@
  * mostly left over from calls that are long done, so where there are any its frames are followed: past such a word, it is
  * known to be dead.
  */
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -35,10 +34,11 @@ static bool visit(void *data, silt_addr pc, silt_addr sp)
 	return !s->found && (!s->last || sp <= s->last);
 }
 
-static bool stays_inside(const struct silt_head *h, const struct silt_thread_place *p, struct silt_unwind *u, uint64_t *words,
-			 const struct silt_survey *s)
+static bool stays_inside(const struct silt_head *h, const struct silt_thread_place *p, struct silt_unwind *u,
+			 struct silt_stacks *stacks, uint32_t thread)
 {
-	size_t n = silt_threads_stack(s, p->sp, words);
+	uint64_t *words;
+	size_t n = silt_stacks_read(stacks, thread, p->sp, &words);
 	struct search search = { .head = h };
 	silt_addr last = 0;
 	bool handler = false, whole;
@@ -56,26 +56,45 @@ static bool stays_inside(const struct silt_head *h, const struct silt_thread_pla
 	return search.found || (!whole && last);
 }
 
-pid_t silt_threads_inside(const struct silt_stop *stop, const struct silt_survey *s, const struct silt_head *head, silt_addr stub)
+/* Each stack is read once for both. */
+static int leave(struct silt_stop *stop, struct silt_stacks *stacks, struct silt_unwind *u, const struct silt_head *head, silt_addr stub,
+		 pid_t *ret_inside, struct silt_error *err)
 {
-	uint64_t *words = malloc(SILT_STACK_LOOK);
-	struct silt_unwind u;
-	pid_t found = 0;
+	struct silt_moves moves = { 0 };
+	int rc = 0;
 
-	if (!words || silt_unwind_open(&u, s, NULL)) {
-		free(words);
-		return stop->pid;
-	}
-	for (uint32_t i = 0; !found && i < stop->count; i++) {
+	for (uint32_t i = 0; !rc && i < stop->count; i++) {
 		const struct silt_stopped_thread *t = &stop->threads[i];
 		struct silt_thread_place p;
 
-		if (t->state == SILT_HELD_GONE || !silt_threads_place(stop, t, &p))
+		if (head && !silt_threads_find(stacks, i, head, SILT_MOVE_OUT, &moves))
+			rc = silt_error_set(err, SILT_E_NOMEM, "out of memory");
+		if (!rc)
+			rc = silt_threads_apply(stop, stacks->survey, &moves, err);
+		if (rc || *ret_inside || t->state == SILT_HELD_GONE || !silt_threads_place(stop, t, &p))
 			continue;
-		if ((stub && p.pc - stub < SILT_STUB_SIZE) || (head && (within(head, p.pc) || stays_inside(head, &p, &u, words, s))))
-			found = t->tid;
+		if ((stub && p.pc - stub < SILT_STUB_SIZE) || (head && (within(head, p.pc) || stays_inside(head, &p, u, stacks, i))))
+			*ret_inside = t->tid;
 	}
-	silt_unwind_close(&u);
-	free(words);
-	return found;
+	silt_vec_free(&moves.items);
+	return rc;
+}
+
+int silt_threads_leave(struct silt_stop *stop, const struct silt_survey *s, const struct silt_head *head, silt_addr stub,
+		       pid_t *ret_inside, struct silt_error *err)
+{
+	struct silt_stacks stacks;
+	struct silt_unwind u;
+	int rc;
+
+	*ret_inside = 0;
+	if (!silt_stacks_open(&stacks, stop, s))
+		return silt_error_set(err, SILT_E_NOMEM, "out of memory");
+	rc = silt_unwind_open(&u, s, err);
+	if (!rc) {
+		rc = leave(stop, &stacks, &u, head, stub, ret_inside, err);
+		silt_unwind_close(&u);
+	}
+	silt_stacks_close(&stacks);
+	return rc;
 }

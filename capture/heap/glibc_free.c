@@ -22,6 +22,7 @@ static const struct silt_glibc_tcache_layout layouts[] = {
 #define CHUNK_SLACK 0x30u    /* a chunk may be larger than asked for: rests too small for a chunk stay with it, and what
 			      * alignment leaves; below the distance of the sizes below */
 #define STEPS_MAX 50000u     /* links read one by one: a read of a page takes one to two microseconds */
+#define TLS_AT_ONCE 128u
 #define PROBE_THREADS 64u    /* looked at to find the offset */
 #define PROBE_ENOUGH 8u      /* when there is a candidate as good as they get, so many are enough */
 #define SCORE_GOOD 4u        /* with the address of an arena beside it */
@@ -266,6 +267,31 @@ static void guess_tcaches(struct gather *a)
 			      found);
 }
 
+/* The threads' variables, all at once. Returns the caches that they point to and make no sense. */
+static unsigned take_tcaches(struct gather *a, uint64_t offset)
+{
+	silt_addr at[TLS_AT_ONCE];
+	uint64_t mem[TLS_AT_ONCE];
+	unsigned damaged = 0;
+
+	for (uint32_t i = 0, n; i < a->h->thread_count; i += n) {
+		for (n = 0; n < TLS_AT_ONCE && i + n < a->h->thread_count; n++)
+			at[n] = a->h->threads[i + n].pointer > offset ? a->h->threads[i + n].pointer - offset : 0;
+		silt_heap_memory_words(&a->h->mem, at, mem, n);
+		for (uint32_t k = 0; k < n; k++) {
+			struct tcache t;
+
+			if (!silt_glibc_owns(a->h, a->g, mem[k]))
+				continue; /* a thread that has none yet, or no more */
+			if (read_tcache(a->h, a->g, mem[k], &t))
+				take_tcache(a, &t);
+			else
+				damaged++;
+		}
+	}
+	return damaged;
+}
+
 static void find_tcaches(struct gather *a)
 {
 	struct silt_heap *h = a->h;
@@ -280,18 +306,8 @@ static void find_tcaches(struct gather *a)
 		return;
 	}
 	offset = find_tls_offset(h, a->g);
-	for (uint32_t i = 0; offset && i < h->thread_count; i++) {
-		struct tcache t;
-		silt_addr mem;
-
-		if (h->threads[i].pointer <= offset ||
-		    !silt_heap_memory_u64(&h->mem, h->threads[i].pointer - offset, &mem) || !silt_glibc_owns(h, a->g, mem))
-			continue; /* a thread that has none yet, or no more */
-		if (read_tcache(h, a->g, mem, &t))
-			take_tcache(a, &t);
-		else
-			damaged++;
-	}
+	if (offset)
+		damaged = take_tcaches(a, offset);
 	if (damaged)
 		silt_heap_problem_add(h, "the caches of free blocks of %u threads make no sense: free blocks in them count as live",
 				      damaged);

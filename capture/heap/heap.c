@@ -11,6 +11,7 @@
 
 #define PROBLEMS_MAX 64u
 #define AHEAD_FROM (2ull << 20)   /* bytes of heap: for less a second thread is not worth its start */
+#define GUESS_CHUNKS 20000u	  /* chunks looked at, some milliseconds of reading at most */
 #define RESYNC_TRIES (4ull << 20) /* chains tried in one walk, whatever the memory holds */
 
 /* ---- what the walkers share ---- */
@@ -442,6 +443,38 @@ static bool list_plan(struct silt_heap *h)
 	h->no_memory |= !out.batch || silt_heap_flush(&out);
 	free(out.batch);
 	return fine;
+}
+
+uint64_t silt_heap_block_guess(struct silt_heap *h, const struct silt_maps *maps)
+{
+	uint64_t left = GUESS_CHUNKS, blocks;
+
+	begin(h, maps, NULL, 0);
+	for (size_t i = 0; i < h->glibcs.count; i++)
+		silt_glibc_plan(h, h->glibcs.items[i]);
+	silt_heap_extents_sort(h);
+	for (size_t i = 0; i < h->glibcs.count; i++)
+		silt_glibc_plan_mapped(h, h->glibcs.items[i]);
+	blocks = h->singles.count;
+	for (size_t i = 0; i < h->extents.count && left; i++) {
+		const struct silt_heap_extent *e = &h->extents.items[i];
+		silt_addr end = e->top ? e->top : e->end, p = e->start;
+		uint64_t share = left / (h->extents.count - i), n = 0, word;
+
+		while (n < share && p < end && silt_heap_memory_u64(&h->mem, p + 8, &word)) {
+			uint64_t size = word & ~15ull;
+
+			if (size < SILT_GLIBC_CHUNK_MIN || size > end - p)
+				break;
+			p += size;
+			n++;
+		}
+		left -= n;
+		if (p > e->start)
+			blocks += (uint64_t)((double)(end - e->start) / (double)(p - e->start) * (double)n);
+	}
+	silt_heap_problems_drop(h, h->problems_found);
+	return end(h, 0, NULL) ? 0 : blocks;
 }
 
 int silt_heap_plan(struct silt_heap *h, const struct silt_maps *maps, const struct silt_heap_thread *threads, uint32_t thread_count,

@@ -34,6 +34,8 @@ struct silt_heap_reader {
 	size_t (*read)(void *data, silt_addr addr, void *buffer, size_t size);
 	void *data;
 	bool any_thread; /* read may be called by two threads at once */
+	/** Reads count words from anywhere at a time. Returns how many of the first were read. NULL: one by one. */
+	size_t (*read_words)(void *data, const silt_addr *at, uint64_t *ret, size_t count);
 };
 
 /** Reads the memory of a process: process_vm_readv, and where that is refused /proc/PID/mem. */
@@ -120,6 +122,10 @@ bool silt_heap_in_allocator(const struct silt_heap *h, silt_addr pc);
  */
 int silt_heap_walk(struct silt_heap *h, const struct silt_maps *maps, const struct silt_heap_thread *threads,
 		   uint32_t thread_count, silt_heap_sink sink, void *data, struct silt_error *err);
+
+/** How many blocks a walk would find: a guess, by the first chunks of each heap. Threads may run. What this looks at will be looked at by
+ *  a plan, which then finds its own memory ready. */
+uint64_t silt_heap_block_guess(struct silt_heap *h, const struct silt_maps *maps);
 
 /** What a walk would do, for whoever can do it faster. Borrowed until the next walk or plan. */
 struct silt_heap_plan {

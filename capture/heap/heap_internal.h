@@ -28,6 +28,8 @@ bool silt_heap_memory_read(struct silt_heap_memory *m, silt_addr addr, void *buf
 /** A word, and false when it cannot be read. */
 bool silt_heap_memory_u64(struct silt_heap_memory *m, silt_addr addr, uint64_t *ret);
 bool silt_heap_memory_u32(struct silt_heap_memory *m, silt_addr addr, uint32_t *ret);
+/** Many words, each anywhere, which are not wanted again: 0 for those that cannot be read. */
+void silt_heap_memory_words(struct silt_heap_memory *m, const silt_addr *at, uint64_t *ret, size_t count);
 
 /* ---- ahead.c ---- */
 

@@ -10,6 +10,7 @@
 #include "capture/heap/heap_internal.h"
 
 #define CACHE_PAGES 4096u /* 16 MiB, of which only pages in use cost memory */
+#define WORDS_MAX 128u /* in one system call */
 #define WINDOW_MIN SILT_HEAP_PAGE
 #define WINDOW_MAX (1u << 20)
 
@@ -43,9 +44,25 @@ static size_t read_process(void *data, silt_addr addr, void *buffer, size_t size
 	return n > 0 ? (size_t)n : 0;
 }
 
+/* A system call for many words: thousands of threads have theirs in pages of their own. */
+static size_t read_process_words(void *data, const silt_addr *at, uint64_t *ret, size_t count)
+{
+	const struct silt_heap_process *p = data;
+	struct iovec local = { ret, 0 }, remote[WORDS_MAX];
+	ssize_t n;
+
+	if (count > WORDS_MAX)
+		count = WORDS_MAX;
+	for (size_t i = 0; i < count; i++)
+		remote[i] = (struct iovec){ (void *)(uintptr_t)at[i], sizeof(*ret) };
+	local.iov_len = count * sizeof(*ret);
+	n = process_vm_readv(p->pid, &local, 1, remote, count, 0);
+	return n > 0 ? (size_t)n / sizeof(*ret) : 0;
+}
+
 struct silt_heap_reader silt_heap_process_reader(struct silt_heap_process *p)
 {
-	return (struct silt_heap_reader){ .read = read_process, .data = p, .any_thread = true };
+	return (struct silt_heap_reader){ .read = read_process, .data = p, .any_thread = true, .read_words = read_process_words };
 }
 
 /* ---- small reads ---- */
@@ -116,6 +133,17 @@ bool silt_heap_memory_u64(struct silt_heap_memory *m, silt_addr addr, uint64_t *
 bool silt_heap_memory_u32(struct silt_heap_memory *m, silt_addr addr, uint32_t *ret)
 {
 	return silt_heap_memory_read(m, addr, ret, sizeof(*ret));
+}
+
+void silt_heap_memory_words(struct silt_heap_memory *m, const silt_addr *at, uint64_t *ret, size_t count)
+{
+	for (size_t done = 0; done < count; done++) {
+		if (m->reader.read_words)
+			done += m->reader.read_words(m->reader.data, at + done, ret + done, count - done);
+		/* Where it stopped, for whatever reason, looks the other way. */
+		if (done < count && !silt_heap_memory_u64(m, at[done], &ret[done]))
+			ret[done] = 0;
+	}
 }
 
 /* ---- the window ---- */

@@ -10,12 +10,18 @@
 
 #include <elf.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
+
+static bool read_registers(pid_t tid, struct user_regs_struct *ret)
+{
+	struct iovec iov = { ret, sizeof(*ret) };
+
+	return !ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, &iov) && iov.iov_len == sizeof(*ret);
+}
 
 #if defined(__x86_64__)
 #define RESTART_NOHAND (-514) /* ERESTARTNOHAND, include/linux/errno.h: never seen by programs */
@@ -58,20 +64,20 @@ static bool may_begin_again(uint64_t number)
 	}
 }
 
-void silt_interrupted_restart(pid_t tid)
+bool silt_interrupted_restart(pid_t tid, struct user_regs_struct *ret)
 {
-	struct user_regs_struct regs;
-	struct iovec iov = { &regs, sizeof(regs) };
+	struct iovec iov = { ret, sizeof(*ret) };
 
-	if (ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, &iov) || iov.iov_len != sizeof(regs) || (int64_t)regs.rax != -EINTR ||
-	    (int64_t)regs.orig_rax < 0 || !may_begin_again(regs.orig_rax))
-		return;
-	regs.rax = (uint64_t)(int64_t)RESTART_NOHAND;
-	ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, &iov);
+	if (!read_registers(tid, ret))
+		return false;
+	if ((int64_t)ret->rax != -EINTR || (int64_t)ret->orig_rax < 0 || !may_begin_again(ret->orig_rax))
+		return true;
+	ret->rax = (uint64_t)(int64_t)RESTART_NOHAND;
+	return !ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, &iov);
 }
 #else
-void silt_interrupted_restart(pid_t tid)
+bool silt_interrupted_restart(pid_t tid, struct user_regs_struct *ret)
 {
-	(void)tid;
+	return read_registers(tid, ret);
 }
 #endif

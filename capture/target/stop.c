@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -150,13 +151,19 @@ int silt_stop_seize(struct silt_stop *s, pid_t pid, struct silt_error *err)
 	return 0;
 }
 
-/* Looks whether a thread has stopped or ended. Looking first and taking then: the kernel reports a stop of a traced thread
- * even to who asked for exits alone, and an exit status may belong to our own supervision. */
+void silt_stop_read_registers(struct silt_stopped_thread *t)
+{
+	t->has_regs = silt_interrupted_restart(t->tid, &t->regs);
+}
+
+/* Looks whether a thread has stopped or ended. The exit status of a child of ours belongs to our own supervision, and the kernel
+ * reports a stop of a traced thread even to who asked for exits alone: so there looking comes first and taking then. */
 static void collect(struct silt_stop *s, struct silt_stopped_thread *t)
 {
+	bool look_first = t->tid == s->pid && s->own_child;
 	siginfo_t si = { 0 };
 
-	if (waitid(P_PID, (id_t)t->tid, &si, WSTOPPED | WEXITED | __WALL | WNOHANG | WNOWAIT)) {
+	if (waitid(P_PID, (id_t)t->tid, &si, WSTOPPED | WEXITED | __WALL | WNOHANG | (look_first ? WNOWAIT : 0))) {
 		t->state = SILT_HELD_GONE;
 		return;
 	}
@@ -167,13 +174,12 @@ static void collect(struct silt_stop *s, struct silt_stopped_thread *t)
 		 * detaching leaves in place; without one the signal is still to be delivered. */
 		t->signal = si.si_status >> 8 ? 0 : si.si_status & 0x7f;
 		t->state = SILT_HELD_STOPPED;
-		waitid(P_PID, (id_t)t->tid, &si, WSTOPPED | __WALL | WNOHANG);
-		silt_interrupted_restart(t->tid);
+		if (look_first)
+			waitid(P_PID, (id_t)t->tid, &si, WSTOPPED | __WALL | WNOHANG);
+		silt_stop_read_registers(t);
 		return;
 	}
 	t->state = SILT_HELD_GONE;
-	if (t->tid != s->pid || !s->own_child)
-		waitid(P_PID, (id_t)t->tid, &si, WEXITED | __WALL | WNOHANG);
 }
 
 /* Waits for the threads that were asked to stop. */
@@ -213,6 +219,20 @@ static int wait_stopped(struct silt_stop *s, struct silt_error *err)
 	}
 }
 
+/* The directory's link count tells how many threads there are: where all are held and stand still, no others can come, and thousands
+ * need not be looked up while everybody waits. Anything else is no proof. */
+static bool holds_all(const struct silt_stop *s)
+{
+	char path[64];
+	struct stat st;
+	uint32_t held = 0;
+
+	for (uint32_t i = 0; i < s->count; i++)
+		held += s->threads[i].state == SILT_HELD_STOPPED;
+	snprintf(path, sizeof(path), "/proc/%d/task", s->pid);
+	return held == s->count && !stat(path, &st) && st.st_nlink == 2 + (nlink_t)held;
+}
+
 int silt_stop_all(struct silt_stop *s, struct silt_error *err)
 {
 	uint32_t interrupted = 0, found = 1;
@@ -232,6 +252,8 @@ int silt_stop_all(struct silt_stop *s, struct silt_error *err)
 				collect(s, t); /* it may have died, and must then be reaped */
 		}
 		rc = wait_stopped(s, err);
+		if (!rc && holds_all(s))
+			break;
 		if (!rc)
 			rc = seize_new(s, &found, err);
 	}

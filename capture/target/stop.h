@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/user.h>
 
 #include "base/error.h"
 
@@ -20,6 +21,8 @@ struct silt_stopped_thread {
 	int signal; /* to be delivered on resuming: it arrived just before our stop */
 	enum { SILT_HELD_SEIZED, SILT_HELD_STOPPED, SILT_HELD_ASLEEP, SILT_HELD_GONE } state;
 	uint64_t since_ns; /* CLOCK_MONOTONIC when it was asked to stop */
+	bool has_regs;	   /* STOPPED, and it runs 64-bit code */
+	struct user_regs_struct regs;
 };
 
 struct silt_stop {
@@ -34,6 +37,9 @@ struct silt_stop {
 int silt_stop_seize(struct silt_stop *s, pid_t pid, struct silt_error *err);
 /** Stops them all, new ones included. Bounded in time; on failure everything is released. */
 int silt_stop_all(struct silt_stop *s, struct silt_error *err);
+/** To be called when a held thread was let run, or directed, and stands again: reads its registers anew. A system call that ended for
+ *  no other reason than our stop will begin again, as after any stop. */
+void silt_stop_read_registers(struct silt_stopped_thread *t);
 /** Resumes all as they were (stopped ones stay stopped) and fills pause_ns. Frees the list. */
 void silt_stop_release(struct silt_stop *s);
 
