@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* The whole of `silt attach PID` and `silt detach PID`: what stands in the way is looked at, cleared or refused. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -16,6 +18,40 @@
 #include "capture/find_db.h"
 #include "capture/program.h"
 #include "capture/target/process.h"
+
+#define ALONE_TRIES 1000u
+#define ALONE_NS 10000000l
+
+/* One at a time: between two stops of one that attaches, another would take its half-done work for what a killed silt left, and unmap
+ * it. The lock is on the process's directory in /proc, and goes with whoever holds it. -1 in *ret: it cannot be had there at all. */
+static int begin_alone(pid_t pid, int *ret, struct silt_error *err)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d", pid);
+	*ret = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (unsigned n = 0; *ret >= 0 && flock(*ret, LOCK_EX | LOCK_NB); n++) {
+		if (errno == EWOULDBLOCK && n < ALONE_TRIES) {
+			nanosleep(&(struct timespec){ 0, ALONE_NS }, NULL);
+			continue;
+		}
+		n = errno == EWOULDBLOCK;
+		close(*ret);
+		*ret = -1;
+		if (n)
+			return silt_error_set(err, SILT_E_LIMIT, "another silt is attaching to process %d, or detaching from it", pid);
+	}
+	return 0;
+}
+
+/* By name: a process that was forked meanwhile may have the descriptor, too. */
+static void end_alone(int lock)
+{
+	if (lock < 0)
+		return;
+	flock(lock, LOCK_UN);
+	close(lock);
+}
 
 /* What is there already: 0 when the way is free. */
 static int clear_way(pid_t pid, struct silt_error *err)
@@ -82,7 +118,7 @@ static int open_started(pid_t pid, struct silt_attach **ret, struct silt_error *
 	}
 }
 
-int silt_attach_process(pid_t pid, const struct silt_db_options *options, struct silt_run **ret,
+static int attach_alone(pid_t pid, const struct silt_db_options *options, struct silt_run **ret,
 			struct silt_attach_report *report, struct silt_error *err)
 {
 	struct silt_attach *a = NULL;
@@ -106,6 +142,17 @@ int silt_attach_process(pid_t pid, const struct silt_db_options *options, struct
 	silt_attach_close(a);
 	if (rc && a)
 		silt_detach(pid, NULL, NULL); /* what was mapped so far; nothing when nothing was */
+	return rc;
+}
+
+int silt_attach_process(pid_t pid, const struct silt_db_options *options, struct silt_run **ret,
+			struct silt_attach_report *report, struct silt_error *err)
+{
+	int lock, rc = begin_alone(pid, &lock, err);
+
+	if (!rc)
+		rc = attach_alone(pid, options, ret, report, err);
+	end_alone(lock);
 	return rc;
 }
 
@@ -143,7 +190,7 @@ static void tell_holder(struct silt_db_run *page, uint32_t slot)
 	close(holder);
 }
 
-int silt_detach_process(pid_t pid, uint64_t *ret_stop_ns, struct silt_error *err)
+static int detach_alone(pid_t pid, uint64_t *ret_stop_ns, struct silt_error *err)
 {
 	struct silt_db_run *page = MAP_FAILED;
 	enum silt_attach_state state;
@@ -166,5 +213,15 @@ int silt_detach_process(pid_t pid, uint64_t *ret_stop_ns, struct silt_error *err
 	if (!rc && page->magic == SILT_DB_RUN_MAGIC)
 		tell_holder(page, db.slot);
 	munmap(page, SILT_DB_RUN_SIZE);
+	return rc;
+}
+
+int silt_detach_process(pid_t pid, uint64_t *ret_stop_ns, struct silt_error *err)
+{
+	int lock, rc = begin_alone(pid, &lock, err);
+
+	if (!rc)
+		rc = detach_alone(pid, ret_stop_ns, err);
+	end_alone(lock);
 	return rc;
 }

@@ -65,6 +65,11 @@ struct silt_glibc {
 	uint32_t version; /* minor: 36 for 2.36; 0 unknown */
 	silt_addr malloc_start, malloc_end; /* about where the code of malloc lies; 0 unknown */
 
+	/* Of the last search through all memory for blocks with a mapping of their own. */
+	SILT_VEC(silt_addr) mapped_seen; /* their chunks, ascending */
+	uint64_t mapped_missing;	 /* how many it did not find */
+	bool mapped_searched;
+
 	/* Of the walk under way. */
 	silt_addr par; /* malloc_par, 0: not found */
 	const struct silt_glibc_par_layout *par_layout;

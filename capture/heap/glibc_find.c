@@ -296,5 +296,6 @@ void silt_glibc_destroy(struct silt_glibc *g)
 {
 	silt_vec_free(&g->arenas);
 	silt_vec_free(&g->data);
+	silt_vec_free(&g->mapped_seen);
 	free(g);
 }

@@ -4,6 +4,8 @@
  *
  * Both begin at a page's start with a chunk header that says so; malloc_par counts them, so it is known when all are found.
  */
+#include <stdlib.h>
+
 #include "capture/heap/glibc.h"
 #include "capture/heap/pages.h"
 
@@ -20,6 +22,7 @@ struct mapped_search {
 	uint64_t found, found_bytes;
 	silt_addr part_start, part_end;
 	bool vast; /* which parts are looked through now */
+	size_t first, known, seen; /* singles: ours, [first, known) found at starts; into mapped_seen */
 };
 
 /* sysmalloc_mmap: the chunk at the mapping's start with size = length | IS_MMAPPED. memalign moves the chunk into the
@@ -107,6 +110,65 @@ static bool look_at_part(void *data, silt_addr start, silt_addr end)
 	return silt_heap_pages_look(&s->pages, start, end, look_at_page, s);
 }
 
+/* Lies chunk in one of the blocks found at starts? */
+static bool is_known(const struct mapped_search *s, silt_addr chunk)
+{
+	const struct silt_heap_single *list = s->h->singles.items;
+	size_t low = s->first, high = s->known;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (list[middle].addr <= chunk + 16)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low > s->first && chunk < list[low - 1].addr + list[low - 1].size;
+}
+
+/* Where blocks were when all was searched, while nobody waited: a heap of some other kind, as of a Java machine, takes long to search. */
+static bool look_where_seen(void *data, silt_addr start, silt_addr end)
+{
+	struct mapped_search *s = data;
+	silt_addr next = start;
+
+	s->part_start = start;
+	s->part_end = end;
+	for (; s->seen < s->g->mapped_seen.count && s->g->mapped_seen.items[s->seen] < end; s->seen++) {
+		silt_addr chunk = s->g->mapped_seen.items[s->seen];
+		uint64_t head[2];
+
+		if (chunk < next || end - chunk < 16 || is_known(s, chunk) ||
+		    !silt_heap_memory_read(&s->h->mem, chunk, head, sizeof(head)) ||
+		    !is_mapped(s, chunk, head[0], head[1], start, end, &next))
+			continue;
+		add_mapped(s, chunk, head[0], head[1]);
+	}
+	return !complete(s);
+}
+
+static int compare_addrs(const void *a, const void *b)
+{
+	const silt_addr *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static void note_seen(struct mapped_search *s)
+{
+	struct silt_glibc *g = s->g;
+
+	g->mapped_seen.count = 0;
+	for (size_t i = s->first; i < s->h->singles.count; i++)
+		if (!silt_vec_push(&g->mapped_seen, s->h->singles.items[i].addr - 16))
+			s->h->no_memory = true;
+	if (g->mapped_seen.count)
+		qsort(g->mapped_seen.items, g->mapped_seen.count, sizeof(silt_addr), compare_addrs);
+	g->mapped_missing = s->found < s->want ? s->want - s->found : 0;
+	g->mapped_searched = true;
+}
+
 static void forget_found(struct mapped_search *s, size_t singles)
 {
 	struct silt_heap_info *info = &s->h->infos.items[s->g->mapped_info];
@@ -118,18 +180,24 @@ static void forget_found(struct mapped_search *s, size_t singles)
 
 static void search_mapped(struct mapped_search *s)
 {
-	size_t before = s->h->singles.count;
-
+	s->first = s->h->singles.count;
 	silt_heap_each_unclaimed(s->h, look_at_start, s);
 	if (complete(s))
 		return;
-	forget_found(s, before);
+	s->known = s->h->singles.count;
+	if (s->g->mapped_searched)
+		silt_heap_each_unclaimed(s->h, look_where_seen, s);
+	/* What a search of everything did not find then, it would not find now. */
+	if (complete(s) || (s->g->mapped_searched && s->want != UINT64_MAX && s->want - s->found == s->g->mapped_missing))
+		return;
+	forget_found(s, s->first);
 	silt_heap_pages_init(&s->pages, s->h);
 	if (silt_heap_each_unclaimed(s->h, look_at_part, s)) {
 		s->vast = true;
 		silt_heap_each_unclaimed(s->h, look_at_part, s);
 	}
 	silt_heap_pages_deinit(&s->pages);
+	note_seen(s);
 }
 
 void silt_glibc_plan_mapped(struct silt_heap *h, struct silt_glibc *g)

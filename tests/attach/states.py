@@ -250,7 +250,25 @@ def seccomp():
             check(p.poll() is None, "it ended")
 
 
-TESTS = {f.__name__: f for f in (waits, stopped, refusals, traced, forked, signals, storm, seccomp)}
+def together():
+    """Several attach at once: one is in, the others find it there, whole, and none takes its half-done work for a killed one's."""
+    with running("sleep", "600") as p:
+        wait_asleep(p)
+        fds = descriptors(p.pid)
+        for turn in range(12):
+            several = []
+            for k in range(3):
+                several.append(subprocess.Popen([SILT, "attach", "-q", str(p.pid)], stdin=subprocess.DEVNULL,
+                                                stderr=subprocess.PIPE, text=True))
+                time.sleep((turn * 7 + k * 13) % 30 / 1000)
+            said = [one.communicate(timeout=60)[1] for one in several]
+            check(sorted(one.returncode for one in several) == [0, 3, 3], f"statuses {[one.returncode for one in several]}: {said}")
+            check(sum("is attached to process" in text and "already" in text for text in said) == 2, f"they say {said}")
+            silt("detach", "-q", p.pid)
+        check_clean(p.pid, fds)
+
+
+TESTS = {f.__name__: f for f in (waits, stopped, refusals, traced, together, forked, signals, storm, seccomp)}
 
 if __name__ == "__main__":
     sys.exit(main(TESTS))
