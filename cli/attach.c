@@ -232,8 +232,8 @@ static void say_result(const struct settings *s, const struct silt_attach_report
 			r->before_note[0] ? ": " : "", r->before_note);
 	if (r->before_known && r->before_busy)
 		fprintf(stderr,
-			"silt: warning: threads were inside malloc whenever process %d was stopped: a few of the blocks allocated before now may be "
-			"missing, or gone already\n",
+			"silt: warning: threads were inside malloc whenever process %d was stopped: a few of the blocks allocated "
+			"before now may be missing, or gone already\n",
 			s->hold.pid);
 	if (r->note[0])
 		fprintf(stderr, "silt: warning: %s\n", r->note);
