@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Prints the cost table: silt beside its peers, measured alternately in one run. docs/BENCH.md explains the method.
 
-usage: bench/run.py [--quick] [--json FILE] BUILD_DIR [pair|wall|memory|attach|capture|diff|heap|symbols ...]
+usage: bench/run.py [--quick] [--json FILE] BUILD_DIR [pair|wall|memory|attach|fork|capture|diff|heap|symbols ...]
 """
 
 import argparse
@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True  # the source tree stays as it is
 
 import row_attach
 import row_capture
+import row_fork
 import row_heap
 import row_memory
 import row_pair
@@ -23,14 +24,14 @@ import row_symbols
 import row_wall
 from harness import Bench, Failed, Skip, busy, machine
 
-NAMES = ["pair", "wall", "memory", "attach", "capture", "diff", "heap", "symbols"]
+NAMES = ["pair", "wall", "memory", "attach", "fork", "capture", "diff", "heap", "symbols"]
 
 
 def measures(wanted):
     """(names, function of bench) in the table's order; capture and diff share a target."""
     last = [n for n in ("capture", "diff") if n in wanted]
     found = [([name], module.run) for name, module in (("pair", row_pair), ("wall", row_wall), ("memory", row_memory),
-                                                            ("attach", row_attach))
+                                                            ("attach", row_attach), ("fork", row_fork))
              if name in wanted]
     if last:
         found.append((last, lambda bench: row_capture.run(bench, last)))

@@ -31,8 +31,11 @@ struct silt_db_run *silt_run_page(struct silt_run *run);
 int silt_run_fd(const struct silt_run *run);
 /** Bytes allocated in a slot's process since it is tracked: what a snapshot's contexts would add up to. */
 int silt_run_allocated(const struct silt_run *run, uint32_t slot, uint64_t *ret_bytes);
-/** Gives a slot's memory back and marks it free. Its process must have ended or left it. */
+/** Gives a slot's memory back and marks it free, now or (where forked children may still want to read it) in some seconds' calls of
+ *  silt_run_settle. Its process must have ended or left it. */
 int silt_run_recycle(struct silt_run *run, uint32_t slot, struct silt_error *err);
+/** To be called now and then. */
+void silt_run_settle(struct silt_run *run);
 
 /* ---- a raw copy of one slot, and what must be read while the target stands still ---- */
 

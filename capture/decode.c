@@ -213,6 +213,8 @@ static int decode_counters(struct silt_decode *d, const struct silt_db_run *run,
 		{ "agent.threads", d->thread_count },
 		{ "agent.copied_bytes", d->copy->extents.bytes },
 		{ "agent.unknown_frees", d->db->unknown_frees },
+		{ "agent.inherited_blocks", d->db->inherited_count },
+		{ "agent.inherited_bytes", d->db->inherited_bytes },
 	};
 	int rc = 0;
 
@@ -266,6 +268,31 @@ static int note_damage(struct silt_decode *d, struct silt_error *err)
 	return rc;
 }
 
+/* Blocks of its parent's that a forked child may not know, and what can be done about it. */
+static int note_inheritance(struct silt_decode *d, struct silt_error *err)
+{
+	static const char *const why[] = {
+		[SILT_INHERIT_NEVER] = "as --inherit=never asks",
+		[SILT_INHERIT_LARGE] = NULL,
+		[SILT_INHERIT_TOTAL] = "the children together have copied much already; --inherit=always copies on",
+		[SILT_INHERIT_INSIDE] = "a signal handler forked that had interrupted silt's agent",
+		[SILT_INHERIT_UNSEEN] = "it was not fork() that made it",
+		[SILT_INHERIT_CHANGED] = "the parent had gone on too far when the child first allocated or freed",
+		[SILT_INHERIT_GONE] = "the parent was gone when the child first allocated or freed",
+		[SILT_INHERIT_MEMORY] = "there was no memory for them",
+	};
+	uint32_t inherit = d->db->inherit;
+	char text[128];
+
+	if (inherit == SILT_INHERIT_NONE || inherit == SILT_INHERIT_DONE)
+		return 0;
+	snprintf(text, sizeof(text), "%s", inherit < SILT_ARRAY_LEN(why) && why[inherit] ? why[inherit] : "for an unknown reason");
+	if (inherit == SILT_INHERIT_LARGE)
+		snprintf(text, sizeof(text), "the parent's tables take %llu MB; --inherit=always copies them",
+			 (unsigned long long)(d->db->inherited_cost >> 20));
+	return silt_snapshot_note(d->s, err, "the process began as a fork: blocks inherited from its parent are not included (%s)", text);
+}
+
 static int write_notes(struct silt_decode *d, struct silt_error *err)
 {
 	const struct silt_copy *c = d->copy;
@@ -275,9 +302,8 @@ static int write_notes(struct silt_decode *d, struct silt_error *err)
 		rc = silt_snapshot_note(d->s, err, "%s", c->note);
 	if (!d->db)
 		return rc;
-	if (!rc && d->db->forked)
-		rc = silt_snapshot_note(d->s, err,
-					"the process began as a fork: blocks inherited from its parent are not included");
+	if (!rc)
+		rc = note_inheritance(d, err);
 	if (!rc && d->db->attached)
 		rc = silt_snapshot_note(d->s, err, "silt was attached to the running process: blocks allocated before that %s",
 					d->db->attached == 1 ? "are not included" : "have no call stack");

@@ -8,13 +8,21 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "capture/capture.h"
 
+/* A slot that nobody wants any more stays as it is for so long while forked children may still want to copy it: one that never
+ * allocates, or ended first, cannot say that it does not. */
+#define LEAVE_NS 3000000000ll
+#define LEAVE_MAX 256u
+
 struct silt_run {
 	int fd;
 	struct silt_db_run *page;
+	int64_t leave_ns[SILT_DB_SLOTS]; /* CLOCK_MONOTONIC: until then; 0: not waited for */
+	uint32_t leaving;
 };
 
 /* Low numbers are for the target: it inherits none of ours, but people look at /proc/PID/fd and scripts use 3 to 9. */
@@ -159,21 +167,69 @@ bool silt_run_asan_environment(const char *old, char *ret, size_t size)
 	return n > 0 && (size_t)n < size;
 }
 
+static int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+/* What it copied from its parent makes room for others. */
+static void give_back(struct silt_run *run, uint32_t slot)
+{
+	off_t base = (off_t)(SILT_DB_SLOT_OFFSET + slot * SILT_DB_SLOT_SIZE);
+	uint32_t inherit = 0;
+	uint64_t cost = 0;
+
+	if (pread(run->fd, &inherit, sizeof(inherit), base + (off_t)offsetof(struct silt_db, inherit)) == sizeof(inherit) &&
+	    inherit == SILT_INHERIT_DONE &&
+	    pread(run->fd, &cost, sizeof(cost), base + (off_t)offsetof(struct silt_db, inherited_cost)) == sizeof(cost))
+		__atomic_fetch_sub(&run->page->inherited, cost, __ATOMIC_RELAXED);
+}
+
+/* The state is set first: a child that copies it looks at that when it has done so. */
+static int clear_slot(struct silt_run *run, uint32_t slot, struct silt_error *err)
+{
+	struct silt_db_run *p = run->page;
+
+	if (run->leave_ns[slot]) {
+		run->leave_ns[slot] = 0;
+		run->leaving--;
+	}
+	__atomic_store_n(&p->slots[slot].state, SILT_SLOT_CLEARING, __ATOMIC_SEQ_CST);
+	give_back(run, slot);
+	if (fallocate(run->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      (off_t)(SILT_DB_SLOT_OFFSET + slot * SILT_DB_SLOT_SIZE), (off_t)SILT_DB_SLOT_SIZE))
+		return silt_error_os(err, errno, "cannot free slot %u of the trace database", slot);
+	__atomic_store_n(&p->slots[slot].state, SILT_SLOT_FREE, __ATOMIC_RELEASE);
+	return 0;
+}
+
 int silt_run_recycle(struct silt_run *run, uint32_t slot, struct silt_error *err)
 {
 	struct silt_db_run *p = run->page;
 
 	if (slot >= SILT_DB_SLOTS)
 		return silt_error_set(err, SILT_E_INVAL, "slot %u does not exist", slot);
-	if (fallocate(run->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		      (off_t)(SILT_DB_SLOT_OFFSET + slot * SILT_DB_SLOT_SIZE), (off_t)SILT_DB_SLOT_SIZE))
-		return silt_error_os(err, errno, "cannot free slot %u of the trace database", slot);
 	for (uint32_t i = 0; i < SILT_DB_RUN_MARKS; i++)
 		if (p->marks[i].state == 2 && p->marks[i].slot == slot)
 			p->marks[i].slot = SILT_NONE;
 	p->slots[slot].pid = 0;
-	__atomic_store_n(&p->slots[slot].state, SILT_SLOT_FREE, __ATOMIC_RELEASE);
+	__atomic_store_n(&p->slots[slot].state, SILT_SLOT_LEAVING, __ATOMIC_RELEASE);
+	if (!SILT_DB_FORKS(__atomic_load_n(&p->slots[slot].forks, __ATOMIC_ACQUIRE)) || run->leaving == LEAVE_MAX)
+		return clear_slot(run, slot, err);
+	run->leave_ns[slot] = now_ns() + LEAVE_NS;
+	run->leaving++;
 	return 0;
+}
+
+void silt_run_settle(struct silt_run *run)
+{
+	for (uint32_t i = 0; run->leaving && i < SILT_DB_SLOTS; i++)
+		if (run->leave_ns[i] && (!SILT_DB_FORKS(__atomic_load_n(&run->page->slots[i].forks, __ATOMIC_ACQUIRE)) ||
+					 now_ns() >= run->leave_ns[i]))
+			clear_slot(run, i, NULL);
 }
 
 #define PART 65536u

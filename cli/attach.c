@@ -16,6 +16,7 @@
 #include "cli/attach.h"
 #include "cli/commands.h"
 #include "cli/quantity.h"
+#include "cli/values.h"
 
 static const char usage[] =
 	"usage: silt attach [OPTION]... PID\n"
@@ -35,6 +36,8 @@ static const char usage[] =
 	"      --mmap-min BYTES    track anonymous mappings from this size on (default: 64K)\n"
 	"      --follow            track the children that it forks from now on too (default)\n"
 	"      --no-follow         track the process alone\n"
+	"      --inherit WHEN      these children know their parent's blocks: auto (unless they are very many; default),\n"
+	"                          always or never\n"
 	"  -q, --quiet             say nothing when all went well\n"
 	"  -h, --help              print this\n";
 
@@ -55,6 +58,7 @@ enum long_option {
 	OPT_MMAP_MIN,
 	OPT_FOLLOW,
 	OPT_NO_FOLLOW,
+	OPT_INHERIT,
 };
 
 static const struct option options[] = {
@@ -70,6 +74,7 @@ static const struct option options[] = {
 	{ "mmap-min", required_argument, NULL, OPT_MMAP_MIN },
 	{ "follow", no_argument, NULL, OPT_FOLLOW },
 	{ "no-follow", no_argument, NULL, OPT_NO_FOLLOW },
+	{ "inherit", required_argument, NULL, OPT_INHERIT },
 	{ "quiet", no_argument, NULL, 'q' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
@@ -124,6 +129,8 @@ static bool take_option(struct settings *s, int option, const char *arg)
 	case OPT_NO_FOLLOW:
 		s->db.flags |= SILT_DB_NO_FOLLOW;
 		return true;
+	case OPT_INHERIT:
+		return silt_value_inherit(arg, &s->db.flags);
 	}
 	return false;
 }

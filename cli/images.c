@@ -186,6 +186,7 @@ static bool look_for_ended(struct silt_images *im)
 
 void silt_images_scan(struct silt_images *im)
 {
+	silt_run_settle(im->run);
 	/* Each round sees one more image of a process; none becomes more than a few programs in that time. */
 	for (int round = 0; round < 8; round++) {
 		look_for_new(im);

@@ -13,7 +13,7 @@
 #include "cli/commands.h"
 #include "cli/quantity.h"
 #include "cli/supervise.h"
-
+#include "cli/values.h"
 
 static const char usage[] =
 	"usage: silt run [OPTION]... [--] PROGRAM [ARGUMENT]...\n"
@@ -29,6 +29,8 @@ static const char usage[] =
 	"      --mmap-min BYTES  track anonymous mappings from this size on (default: 64K)\n"
 	"      --follow          track child processes too (default)\n"
 	"      --no-follow       track PROGRAM alone\n"
+	"      --inherit WHEN    forked children know their parent's blocks: auto (unless they are very many; default),\n"
+	"                        always or never\n"
 	"  -q, --quiet           do not print the names of the dumps\n"
 	"  -h, --help            print this\n";
 
@@ -47,6 +49,7 @@ enum long_option {
 	OPT_MMAP_MIN,
 	OPT_FOLLOW,
 	OPT_NO_FOLLOW,
+	OPT_INHERIT,
 };
 
 static const struct option options[] = {
@@ -60,6 +63,7 @@ static const struct option options[] = {
 	{ "mmap-min", required_argument, NULL, OPT_MMAP_MIN },
 	{ "follow", no_argument, NULL, OPT_FOLLOW },
 	{ "no-follow", no_argument, NULL, OPT_NO_FOLLOW },
+	{ "inherit", required_argument, NULL, OPT_INHERIT },
 	{ "quiet", no_argument, NULL, 'q' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
@@ -103,6 +107,8 @@ static bool take_option(struct settings *s, int option, const char *arg)
 	case OPT_NO_FOLLOW:
 		s->db.flags |= SILT_DB_NO_FOLLOW;
 		return true;
+	case OPT_INHERIT:
+		return silt_value_inherit(arg, &s->db.flags);
 	}
 	return false;
 }

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "base/types.h"
+#include "capture/agent/trace_db.h"
 
 static bool parse_u64(const char *text, uint64_t *ret, const char **ret_rest)
 {
@@ -93,4 +94,16 @@ bool silt_value_word(const char *text, const char *const *words, size_t count, i
 			return true;
 		}
 	return false;
+}
+
+bool silt_value_inherit(const char *text, uint32_t *flags)
+{
+	static const char *const WHEN[] = {"auto", "always", "never"};
+	static const uint32_t FLAGS[] = {0, SILT_DB_INHERIT_ALWAYS, SILT_DB_INHERIT_NEVER};
+	int when;
+
+	if (!silt_value_word(text, WHEN, SILT_ARRAY_LEN(WHEN), &when))
+		return false;
+	*flags = (*flags & ~(uint32_t)(SILT_DB_INHERIT_ALWAYS | SILT_DB_INHERIT_NEVER)) | FLAGS[when];
+	return true;
 }

@@ -18,4 +18,7 @@ bool silt_value_bool(const char *text, bool *ret);
 /** The number of text in a list of words. */
 bool silt_value_word(const char *text, const char *const *words, size_t count, int *ret);
 
+/** auto, always or never: whether forked children are to know their parent's blocks. Sets flags of enum silt_db_flags. */
+bool silt_value_inherit(const char *text, uint32_t *flags);
+
 #endif

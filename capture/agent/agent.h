@@ -32,6 +32,7 @@ enum {
 	AGENT_BY_THREAD = 4,       /* contexts carry the thread: is this still the one we know? */
 	AGENT_FORKED = 8,          /* forked inside the agent, and still with a copy of the parent's database: see forks.c */
 	AGENT_MODULES_CHANGED = 2, /* ld.so freed something: look at the module list again */
+	AGENT_NOTED = 16, /* changes of the tables are noted for forked children: see undo.h */
 };
 
 /* All that must not survive a fork: the kernel zeroes these pages in the child (MADV_WIPEONFORK), so a NULL base there
@@ -40,7 +41,7 @@ struct agent_hot {
 	uint8_t *base;   /* this process's slot once all is set up; NULL: not tracking (yet, or any more) */
 	uint8_t *slot;   /* the same, from the moment it is mapped */
 	uint32_t *root;  /* the live table's directory */
-	uint64_t single_tp; /* thread pointer of the only thread; 0 once there are more */
+	uint64_t single_tp; /* thread pointer of the only thread; 0 once there are more; AGENT_NOBODY: see single_kept */
 	struct agent_thread *single_thread; /* its record */
 	uint32_t attention; /* AGENT_*: the common way must not be taken blindly */
 	uint32_t inherited; /* blocks of before were entered, some perhaps already given back: an address may be there when it comes anew */
@@ -51,13 +52,19 @@ struct agent_hot {
 	struct silt_db_options options;
 	uint64_t free_chunks[4][AGENT_CHUNK_CLASSES]; /* Treiber stacks: tag << 32 | ref */
 	uint64_t small_run; /* what is left of the run that small pieces are cut from: first unit << 32 | end */
-	uint32_t side_high; /* side table: dense entries in use lie below */
 	uint32_t side_odd;  /* 1: oddly aligned blocks were recorded */
-	uint32_t node_levels, context_levels;
+	uint64_t single_kept; /* single_tp's value of before and after, while all frees must go the slow way */
 	struct agent_tp_slot tp_small[AGENT_TP_SMALL];
 	struct agent_tp_slot tp_large[AGENT_TP_LARGE];
 } __attribute__((aligned(AGENT_PAGE)));
 extern struct agent_hot agent_hot;
+
+#define AGENT_NOBODY 1ull /* no thread's pointer */
+/** The only thread's thread pointer; 0 once there are more. */
+static ALWAYS_INLINE uint64_t agent_single(void)
+{
+	return agent_hot.single_tp == AGENT_NOBODY ? agent_hot.single_kept : agent_hot.single_tp;
+}
 
 /* Ranges fixed at start; not wiped. */
 struct agent_ranges {
@@ -92,6 +99,8 @@ const char *agent_exe(void);
 extern struct silt_db_run *agent_run;
 extern char agent_env_line[160];  /* "SILT_AGENT=…"; "" when children are not followed or nothing is tracked */
 extern char agent_own_path[1024]; /* the agent object's path as LD_PRELOAD had it */
+/** In a forked child that has not had a reason to start: what it would need for an exec is known without. */
+bool agent_asleep(void);
 extern uint32_t agent_attached;   /* 1: mapped into a running process, unknown to its loader and unwinder */
 extern uint32_t agent_no_syscalls; /* a seccomp filter may be in force: no system calls but memory growth */
 static inline struct silt_db *agent_db(void)
@@ -131,6 +140,15 @@ void agent_before_seccomp(void);
 void db_reserve(uint64_t bytes);
 /** Small pieces of so many bytes are about to be wanted: takes and readies them in one go. */
 void db_expect_small(uint64_t bytes);
+/** Bytes of the slot's window that are mapped for certain; in a forked child, of the window that was the parent's. */
+extern uint64_t db_window;
+
+/** Notes that a part of a sparse table is about to be written to. */
+static ALWAYS_INLINE void db_touch(uint64_t *parts, uint64_t part)
+{
+	if (UNLIKELY(!(ATOMIC_LOAD(&parts[part / 64]) >> part % 64 & 1)))
+		__atomic_fetch_or(&parts[part / 64], 1ull << part % 64, __ATOMIC_ACQ_REL);
+}
 
 /* ---- live table (live.c) ---- */
 /** Records a block under context. size in bytes as requested. */
@@ -141,11 +159,20 @@ uint64_t live_enter_all(const struct silt_agent_block *b, uint64_t count, uint64
 uint32_t live_remove(uint64_t addr, uint64_t *ret_size);
 /** Takes out all blocks that begin in [lo, hi). */
 void live_remove_range(uint64_t lo, uint64_t hi);
+/** The same for the bare entry (without its offset): size may be SILT_DB_SIZE_HUGE, of which the side table knows more. 0: none. */
+uint64_t live_take(uint64_t addr);
+void live_put(uint64_t addr, uint64_t entry);
+/** Enters all blocks of a page on which there are none yet: as its chunk has them in another table (capacity 1: in the page's word),
+ *  `live` of them. addr: any of that page. */
+bool live_enter_page(uint64_t addr, const uint64_t *entries, uint32_t capacity, uint32_t live);
 
 /* ---- side table (side.c) ---- */
 void side_insert(uint64_t addr, uint64_t size, uint32_t context, bool mapping);
 uint32_t side_remove(uint64_t addr, uint64_t *ret_size);
 void side_insert_odd(uint64_t addr, uint64_t size, uint32_t context);
+struct silt_db_side *side_table(void);
+/** Takes back a change that was noted. */
+void side_undo(const struct silt_db_undo *u);
 uint32_t side_remove_odd(uint64_t addr, uint64_t *ret_size);
 void side_remove_odd_range(uint64_t lo, uint64_t hi);
 struct side_piece {
@@ -174,8 +201,8 @@ struct cfi_module module_tables(const struct agent_module *m);
 bool module_tables_at(uint64_t pc, struct cfi_module *ret);
 /** Looks for unloaded modules after the loader was active. */
 void module_refresh(void);
-/** Enters every living module into a new database (after fork). */
-void module_register_all(void);
+/** Enters every living module into a new database (after fork); from_parent: those that are gone, too, as it has them. */
+void module_register_all(const struct silt_db_module *from_parent);
 /** Names the loader's lookup function; called once at start. */
 void module_setup(void *dl_find_object);
 /** Modules the loader does not tell of: those of programs without that function, and the agent itself where it was mapped by
@@ -329,6 +356,12 @@ struct silt_db_context *stack_context(uint32_t index);
 bool stack_setup(void);
 /** The context of blocks allocated before the agent came. */
 uint32_t stack_before_attach(void);
+/** For a table that is being filled with another's contents: a segment's memory. */
+struct silt_db_context *stack_context_make(uint32_t index);
+struct silt_db_node *stack_node_make(uint32_t index);
+/** The same for hash level k: 0 where there is no memory. */
+struct silt_db_levels;
+uint32_t stack_level_make(struct silt_db_levels *h, uint32_t k);
 
 /* ---- threads (threads.c) ---- */
 struct agent_thread *thread_find_slow(uint64_t tp);
@@ -352,6 +385,8 @@ void thread_many(void);
 void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp);
 /** Its rarer ways: filters, no thread record, a signal handler inside the agent. */
 void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind);
+/** What a block of this size stands for where blocks are sampled; counts are in 1/256. */
+void sample_weight(uint64_t size, uint64_t *ret_count, uint64_t *ret_bytes);
 /** The same for other kinds (numbers of enum silt_kind) and addresses. */
 void agent_record_kind(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind);
 /* Pool blocks may start where a heap block starts: they live in the table under the address with this bit flipped. */

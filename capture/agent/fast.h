@@ -56,11 +56,11 @@ static ALWAYS_INLINE bool live_cas_as(bool single, uint64_t *p, uint64_t expecte
 
 static ALWAYS_INLINE bool live_cas(uint64_t *p, uint64_t expected, uint64_t desired)
 {
-	uint64_t single = agent_hot.single_tp;
+	uint64_t single = agent_single(), tp = arch_thread_pointer();
 
-	if (UNLIKELY(single && single != arch_thread_pointer()))
+	if (UNLIKELY(single && single != tp))
 		thread_many(); /* a thread nobody told us of */
-	return live_cas_as(agent_hot.single_tp != 0, p, expected, desired);
+	return live_cas_as(single == tp, p, expected, desired);
 }
 
 static ALWAYS_INLINE uint64_t *live_chunk(uint64_t word)

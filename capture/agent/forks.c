@@ -11,6 +11,7 @@
 
 #include "capture/agent/real.h"
 #include "capture/agent/recover.h"
+#include "capture/agent/undo.h"
 
 #include <linux/mman.h>
 
@@ -64,7 +65,37 @@ static void state_take(uint8_t *copy, uint64_t size)
 	sys_munmap(copy, head);
 	agent_hot.single_tp = tp;
 	agent_hot.single_thread = thread_get(tp);
-	agent_hot.attention |= AGENT_FORKED;
+	agent_hot.attention = (agent_hot.attention & ~(uint32_t)AGENT_NOTED) | AGENT_FORKED;
+	undo_reset();
+	agent_undo.refused = SILT_INHERIT_INSIDE;
+}
+
+static bool fork_inside(const uint64_t *fp)
+{
+	return agent_hot.base && !agent_no_syscalls && walk_finds_agent(fp) == WALK_AGENT_THERE;
+}
+
+/* A child that has no database yet may fork: its child, too, inherits from the one that has. */
+static void fork_before(void)
+{
+	if (agent_hot.base)
+		undo_before_fork();
+	else if (agent_asleep())
+		undo_stay();
+}
+
+static void fork_failed(void)
+{
+	if (agent_hot.base)
+		undo_fork_failed();
+	else if (agent_asleep())
+		undo_leave();
+}
+
+void fork_hidden_before(const uint64_t *fp)
+{
+	if (!fork_inside(fp))
+		fork_before();
 }
 
 int fork_with(int (*fork_real)(void), const uint64_t *fp)
@@ -73,8 +104,13 @@ int fork_with(int (*fork_real)(void), const uint64_t *fp)
 	uint64_t size = 0, signals;
 	int pid;
 
-	if (!agent_hot.base || agent_no_syscalls || walk_finds_agent(fp) != WALK_AGENT_THERE)
-		return fork_real();
+	if (!fork_inside(fp)) {
+		fork_before();
+		pid = fork_real();
+		if (pid < 0)
+			fork_failed();
+		return pid;
+	}
 	sys_signals_block(&signals); /* a handler in the child must find everything in its place */
 	size = whole_pages(ATOMIC_LOAD(&agent_db()->used));
 	if (size <= ATOMIC_LOAD(&agent_db()->mapped))

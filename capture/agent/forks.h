@@ -10,5 +10,7 @@ int fork_with(int (*fork_real)(void), const uint64_t *fp);
 /** AGENT_FORKED is set, and the hook whose frame is fp records: takes a database for this process when nothing of the agent is on
  *  the stack outward of it any more. False: this process is not tracked. */
 bool fork_settle(const uint64_t *fp);
+/** Before a function of libc's that forks by itself. */
+void fork_hidden_before(const uint64_t *fp);
 
 #endif

@@ -24,7 +24,7 @@ static ALWAYS_INLINE void *map(void *p, size_t size, int flags, const uint64_t *
 	if (p == FAILED || !agent_ready() || own_caller(fp))
 		return p;
 	size = (size + 4095) & ~(size_t)4095;
-	if (agent_hot.side_high) /* what was there is gone, by MAP_FIXED or by a system call that nobody saw */
+	if (agent_db()->side_high) /* what was there is gone, by MAP_FIXED or by a system call that nobody saw */
 		side_cut((uint64_t)p, (uint64_t)p + size, NULL, 0);
 	if ((flags & MAP_ANONYMOUS_FLAG) && !(flags & MAP_STACK_FLAG) && size >= agent_hot.options.mmap_min)
 		agent_record_kind((uint64_t)p, size, fp, KIND_MMAP);
@@ -82,7 +82,7 @@ static ALWAYS_INLINE int unmap(int (*real)(void *, size_t), void *addr, size_t s
 	struct taken x;
 	int r;
 
-	if (!agent_ready() || own_caller(fp) || !agent_hot.side_high || !valid_range((uint64_t)addr, whole))
+	if (!agent_ready() || own_caller(fp) || !agent_db()->side_high || !valid_range((uint64_t)addr, whole))
 		return real(addr, size);
 	take(&x, (uint64_t)addr, whole, false);
 	r = real(addr, size);
@@ -104,7 +104,7 @@ static ALWAYS_INLINE void *remap(void *(*real)(void *, size_t, size_t, int, void
 	bool known = false;
 	void *p;
 
-	if (!agent_ready() || own_caller(fp) || !agent_hot.side_high || (uint64_t)old & 4095)
+	if (!agent_ready() || own_caller(fp) || !agent_db()->side_high || (uint64_t)old & 4095)
 		return real(old, old_size, new_size, flags, target);
 	if (!old_size || flags & MREMAP_DONTUNMAP) { /* what was there stays */
 		known = side_has((uint64_t)old);

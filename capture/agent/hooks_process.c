@@ -2,6 +2,7 @@
 /* Hooks of what changes the process: threads, sandboxes, exec. */
 #include "capture/agent/forks.h"
 #include "capture/agent/real.h"
+#include "capture/agent/undo.h"
 
 #include <stdarg.h>
 
@@ -32,6 +33,7 @@ __attribute__((visibility("hidden"), used)) void agent_before_seccomp(void)
 {
 	if (!agent_ready())
 		return;
+	undo_end();
 	db_reserve(2ull << 30);
 	agent_no_syscalls = 1;
 }
@@ -58,6 +60,18 @@ EXPORT int fork(void)
 EXPORT int _Fork(void)
 {
 	return fork_with(REAL(_Fork), FRAME);
+}
+
+EXPORT int daemon(int nochdir, int noclose)
+{
+	fork_hidden_before(FRAME);
+	return REAL(daemon)(nochdir, noclose);
+}
+
+EXPORT int forkpty(int *terminal, char *name, const void *attributes, const void *size)
+{
+	fork_hidden_before(FRAME);
+	return REAL(forkpty)(terminal, name, attributes, size);
 }
 
 /* ---- exec: put the agent back into the environment ---- */
@@ -105,8 +119,9 @@ static size_t env_room(char *const *envp)
 {
 	const char *old, *asan;
 
-	/* From a process that found no slot, too: what it executes may find one. A sandbox may kill for the attempt. */
-	if (!agent_ready() && agent_no_syscalls)
+	/* From a process that found no slot, too: what it executes may find one. A sandbox may kill for the attempt. A forked child that
+	 * had no use for a slot needs none for this. */
+	if (agent_asleep() ? agent_no_syscalls : !agent_ready() && agent_no_syscalls)
 		return 0;
 	if (!agent_env_line[0] || !agent_own_path[0])
 		return 0;
@@ -185,6 +200,21 @@ static int env_done(struct exec_env *x, int result)
 	return result;
 }
 
+/* A forked child that becomes another program, or fails to. */
+static void exec_before(void)
+{
+	if (agent_asleep())
+		undo_leave();
+}
+
+static int exec_failed(struct exec_env *x, int result)
+{
+	if (agent_asleep())
+		undo_stay();
+	return env_done(x, result);
+}
+#define EXEC(x, name, ...) (exec_before(), exec_failed(&(x), REAL(name)(__VA_ARGS__)))
+
 /* Declares x, the environment for an image started from here. */
 #define WITH_ENV(x, env)                                                                         \
 	struct exec_env x;                                                                       \
@@ -208,37 +238,37 @@ static char **environment(void)
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 {
 	WITH_ENV(x, envp)
-	return env_done(&x, REAL(execve)(path, argv, x.envp));
+	return EXEC(x, execve, path, argv, x.envp);
 }
 
 EXPORT int execv(const char *path, char *const argv[])
 {
 	WITH_ENV(x, environment())
-	return env_done(&x, REAL(execve)(path, argv, x.envp));
+	return EXEC(x, execve, path, argv, x.envp);
 }
 
 EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
 {
 	WITH_ENV(x, envp)
-	return env_done(&x, REAL(execvpe)(file, argv, x.envp));
+	return EXEC(x, execvpe, file, argv, x.envp);
 }
 
 EXPORT int execvp(const char *file, char *const argv[])
 {
 	WITH_ENV(x, environment())
-	return env_done(&x, REAL(execvpe)(file, argv, x.envp));
+	return EXEC(x, execvpe, file, argv, x.envp);
 }
 
 EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 {
 	WITH_ENV(x, envp)
-	return env_done(&x, REAL(fexecve)(fd, argv, x.envp));
+	return EXEC(x, fexecve, fd, argv, x.envp);
 }
 
 EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
 	WITH_ENV(x, envp)
-	return env_done(&x, REAL(execveat)(dir, path, argv, x.envp, flags));
+	return EXEC(x, execveat, dir, path, argv, x.envp, flags);
 }
 
 /* execl and its like: the arguments end with NULL, execle's environment follows. */
@@ -262,7 +292,7 @@ EXPORT int execveat(int dir, const char *path, char *const argv[], char *const e
 		char *const *env = (take_env);                                                   \
 		va_end(ap);                                                                      \
 		WITH_ENV(x, env)                                                                 \
-		return env_done(&x, REAL(call)(path, argv, x.envp));                             \
+		return EXEC(x, call, path, argv, x.envp);                             \
 	}
 EXEC_LIST(execl, environment(), execve)
 EXEC_LIST(execlp, environment(), execvpe)

@@ -5,12 +5,15 @@
  */
 #include "capture/agent/agent.h"
 #include "capture/agent/attached.h"
+#include "capture/agent/inherit.h"
 #include "capture/agent/reach.h"
 #include "capture/agent/real.h"
+#include "capture/agent/undo.h"
 
 #include <elf.h>
 
 #define MADV_WIPEONFORK 18
+#define MADV_REMOVE 9
 #define CLOCK_REALTIME 0
 
 extern const char __ehdr_start[], _end[] __attribute__((visibility("hidden"))); /* the linker's: our own first and last byte */
@@ -29,6 +32,7 @@ static uint32_t deep_libraries; /* a forked child has them, too */
 enum state { STATE_NEW, STATE_STARTING, STATE_ACTIVE, STATE_OFF };
 static uint32_t state;
 static uint8_t *parent_window; /* of a child to come */
+static uint64_t parent_size;
 static const char *allocator_path, *libc_name = "glibc";
 static bool own_malloc;
 static char exe[sizeof(((struct silt_db *)0)->exe)];
@@ -196,6 +200,7 @@ static uint32_t claim_slot(uint32_t number)
 			continue;
 		agent_run->slots[k].pid = number;
 		agent_run->slots[k].serial = ATOMIC_ADD(&agent_run->claims, 1) + 1;
+		ATOMIC_STORE(&agent_run->slots[k].forks, agent_run->slots[k].serial << 16);
 		ATOMIC_STORE(&agent_run->next_slot, k + 1);
 		return k;
 	}
@@ -211,6 +216,54 @@ static bool tables_create(struct silt_db *db)
 	return db->root_ref && db->side_ref && db->module_ref && db->thread_ref && stack_setup();
 }
 
+static uint64_t tables_start(void)
+{
+	return (sizeof(struct silt_db) + 63) & ~63ull;
+}
+
+/* As if nothing had been put into them. */
+static bool tables_anew(struct silt_db *db)
+{
+	uint64_t start = tables_start(), page = (start + AGENT_PAGE - 1) & ~(uint64_t)(AGENT_PAGE - 1), used = db->used;
+
+	memset(db->node_segs, 0, sizeof(db->node_segs));
+	memset(db->context_segs, 0, sizeof(db->context_segs));
+	memset(db->lost, 0, sizeof(db->lost));
+	memset(db->root_parts, 0, sizeof(db->root_parts));
+	memset(db->side_parts, 0, sizeof(db->side_parts));
+	memset(agent_hot.free_chunks, 0, sizeof(agent_hot.free_chunks));
+	agent_hot.small_run = db->small_bytes = db->meta_used = 0;
+	db->side_high = db->node_levels = db->context_levels = db->thread_count = db->module_count = db->attached = 0;
+	db->epoch = 1;
+	used = (used + AGENT_PAGE - 1) & ~(uint64_t)(AGENT_PAGE - 1);
+	if (used > page && !sys_failed(sys_madvise((uint8_t *)db + page, used - page, MADV_REMOVE))) {
+		memset((uint8_t *)db + start, 0, page - start);
+		db->used = start;
+	}
+	return tables_create(db);
+}
+
+/* A forked child's tables begin as its parent's. */
+static bool tables_fill(struct silt_db *db, bool forked)
+{
+	if (!tables_create(db))
+		return false;
+	agent_hot.root = db_at(db->root_ref);
+	if (forked) {
+		bool ok = inherit(parent_window, parent_size);
+
+		if (ok)
+			module_register_all(inherit_modules());
+		if (inherit_done() && ok)
+			return true;
+		if (!tables_anew(db))
+			return false;
+		agent_hot.root = db_at(db->root_ref);
+	}
+	module_register_all(NULL);
+	return true;
+}
+
 static bool slot_begin(uint32_t slot, int fd, bool forked)
 {
 	uint64_t mapped = 0;
@@ -223,11 +276,10 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 	db->slot = slot;
 	db->pid = agent_run->slots[slot].pid;
 	db->parent_pid = reach_parent_number();
-	db->forked = forked;
 	db->epoch = 1;
 	db->mapped = mapped;
 	db->base = (uint64_t)db;
-	db->used = (sizeof(*db) + 63) & ~63ull;
+	db->used = tables_start();
 	now_realtime(&db->start_ns);
 	if (sys_getrandom(db->session, sizeof(db->session)) != (long)sizeof(db->session)) {
 		db->session[0] = (uint64_t)db->start_ns * RULE_MUL;
@@ -247,11 +299,11 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 		agent_hot.options.max_depth = SILT_DB_DEFAULT_DEPTH;
 	agent_hot.attention = (agent_hot.options.sample_bytes || agent_hot.options.min_size ? AGENT_FILTERED : 0) |
 			      (agent_hot.options.flags & SILT_DB_THREADS ? AGENT_BY_THREAD : 0);
-	if (!tables_create(db))
-		return false;
-	agent_hot.root = db_at(db->root_ref);
 	agent_hot.single_tp = arch_thread_pointer();
-	module_register_all();
+	if (!tables_fill(db, forked))
+		return false;
+	agent_undo.slot = slot;
+	agent_undo.serial = agent_run->slots[slot].serial;
 	ATOMIC_RELEASE(&db->magic, SILT_DB_MAGIC);
 	ATOMIC_RELEASE(&agent_run->slots[slot].state, SILT_SLOT_ACTIVE);
 	ATOMIC_RELEASE(&agent_hot.base, (uint8_t *)db);
@@ -353,13 +405,11 @@ int32_t agent_start_attached(const struct silt_agent_attach *a)
  * grandparent's go. */
 static void parent_drop(void)
 {
-	uint64_t size = ((struct silt_db *)(void *)parent_window)->mapped;
-
 	if (silt_agent_attach.zeros)
 		sys_munmap((void *)silt_agent_attach.zeros, silt_agent_attach.zeros_size);
-	sys_mmap(parent_window, size, 3, 0x4032 /* PRIVATE | FIXED | ANONYMOUS | NORESERVE */, -1, 0);
+	sys_mmap(parent_window, parent_size, 3, 0x4032 /* PRIVATE | FIXED | ANONYMOUS | NORESERVE */, -1, 0);
 	silt_agent_attach.zeros = (uint64_t)parent_window;
-	silt_agent_attach.zeros_size = size;
+	silt_agent_attach.zeros_size = parent_size;
 }
 
 /* Without a descriptor when that works; an address space limit may forbid it. */
@@ -384,28 +434,26 @@ static bool start_forked(void)
 
 	if (agent_run->options.flags & SILT_DB_NO_FOLLOW)
 		return false;
+	parent_size = db_window;
 	/* A sandbox may kill for the calls a slot needs. */
 	slot = agent_no_syscalls ? SILT_DB_SLOTS : claim_slot(reach_own_number(false));
 	if (slot < SILT_DB_SLOTS && slot_begin_again(slot)) {
 		parent_drop();
 		return true;
 	}
+	undo_leave();
+	undo_reset();
 	ATOMIC_ADD(&agent_run->untracked, 1);
 	return false;
 }
 
-COLD bool agent_start(void)
+bool agent_asleep(void)
 {
-	uint32_t was = ATOMIC_ACQUIRE(&state);
+	return !agent_hot.base && ATOMIC_LOAD(&state) == STATE_ACTIVE;
+}
 
-	if (was == STATE_OFF)
-		return false;
-	if (was == STATE_STARTING || !atomic_cas32(&state, was, STATE_STARTING)) {
-		/* Another thread is at it, or this one is and a signal came in between: wait, but not for long. */
-		for (uint32_t i = 0; i < 20000 && !ATOMIC_ACQUIRE(&agent_hot.base); i++)
-			arch_pause();
-		return agent_hot.base != NULL;
-	}
+static bool start(uint32_t was)
+{
 	if (was == STATE_NEW ? start_first() : start_forked()) {
 		parent_window = agent_hot.slot;
 		ATOMIC_RELEASE(&state, STATE_ACTIVE);
@@ -414,6 +462,36 @@ COLD bool agent_start(void)
 	agent_hot.base = NULL;
 	ATOMIC_RELEASE(&state, STATE_OFF);
 	return false;
+}
+
+/* What a handler did in the middle of a child's start would not be recorded, and that may take milliseconds. */
+static bool start_undisturbed(uint32_t was)
+{
+	bool quiet = was == STATE_ACTIVE && !agent_no_syscalls, ok;
+	uint64_t signals;
+
+	if (quiet)
+		sys_signals_block(&signals);
+	ok = ATOMIC_ACQUIRE(&state) == was && atomic_cas32(&state, was, STATE_STARTING) ? start(was) : agent_start();
+	if (quiet)
+		sys_signals_restore(&signals);
+	return ok;
+}
+
+COLD bool agent_start(void)
+{
+	uint32_t was = ATOMIC_ACQUIRE(&state);
+
+	if (agent_hot.base)
+		return true;
+	if (was == STATE_OFF)
+		return false;
+	if (was != STATE_STARTING)
+		return start_undisturbed(was);
+	/* Another thread is at it, or this one is and a signal came in between: wait, but not for long. */
+	for (uint32_t i = 0; i < 20000 && !ATOMIC_ACQUIRE(&agent_hot.base); i++)
+		arch_pause();
+	return agent_hot.base != NULL;
 }
 
 /* DT_INIT: glibc's loader passes main's arguments, musl's none. The environment is cleaned in a process that could not be tracked,

@@ -11,6 +11,7 @@
  */
 #include "capture/agent/agent.h"
 #include "capture/agent/fast.h"
+#include "capture/agent/undo.h"
 
 static const uint16_t capacities[AGENT_CHUNK_CLASSES] = { 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512 };
 
@@ -161,11 +162,20 @@ static COLD bool chunk_begin(uint64_t *page, bool leads_leaf, uint64_t first, ui
 
 static COLD uint32_t leaf_create(uint32_t *root_entry)
 {
-	uint32_t ref = db_alloc((uint64_t)SILT_DB_LEAF_PAGES * 8);
+	uint32_t ref = db_alloc(SILT_DB_LEAF_BYTES);
 
+	db_touch(agent_db()->root_parts, (uint64_t)(root_entry - agent_hot.root) * sizeof(*root_entry) / SILT_DB_PART);
 	if (ref && !atomic_cas32(root_entry, 0, ref))
 		ref = *root_entry; /* another thread was first; ours stays untouched and costs nothing */
 	return ref;
+}
+
+/* A page of the heap is about to have its first block. */
+static void leaf_touch(uint32_t leaf, uint64_t addr)
+{
+	uint64_t *words = db_at(leaf);
+
+	db_touch(words + SILT_DB_LEAF_PAGES, (addr >> 12 & (SILT_DB_LEAF_PAGES - 1)) * sizeof(*words) / SILT_DB_PART);
 }
 
 /* Whether the page, as it is now, holds exactly this entry. */
@@ -218,23 +228,29 @@ static enum insert_result insert_into(uint64_t *page, uint64_t word, uint64_t en
 
 void live_insert(uint64_t addr, uint64_t size, uint32_t context)
 {
-	uint64_t entry = (addr & 4095) >> 3 | (uint64_t)context << 9;
-	uint32_t *root_entry, leaf;
-	uint64_t *page, gone;
+	uint64_t gone;
 
 	if (UNLIKELY(addr & 7 || addr >> 47)) {
 		side_insert_odd(addr, size, context);
 		return;
 	}
-	root_entry = &agent_hot.root[addr >> 30];
-	leaf = ATOMIC_LOAD(root_entry);
 	if (UNLIKELY(agent_hot.inherited)) /* a block of before whose free was under way when we came */
 		live_remove(addr, &gone);
 	if (UNLIKELY(size >= SILT_DB_SIZE_HUGE)) {
 		side_insert(addr, size, context, false);
 		size = SILT_DB_SIZE_HUGE;
 	}
-	entry |= size << 33;
+	undo_note(SILT_CHANGE_LIVE, addr, size, context);
+	live_put(addr, (uint64_t)context << 9 | size << 33);
+}
+
+void live_put(uint64_t addr, uint64_t entry)
+{
+	uint32_t *root_entry = &agent_hot.root[addr >> 30];
+	uint32_t leaf = ATOMIC_LOAD(root_entry);
+	uint64_t *page;
+
+	entry |= (addr & 4095) >> 3;
 	if (UNLIKELY(!leaf) && !(leaf = leaf_create(root_entry))) {
 		agent_lost(SILT_LOST_BLOCKS);
 		return;
@@ -252,6 +268,7 @@ void live_insert(uint64_t addr, uint64_t size, uint32_t context)
 			if (r == INSERT_FULL && !chunk_replace(page, word, 1))
 				break;
 		} else if (!word) {
+			leaf_touch(leaf, addr);
 			if (live_cas(page, 0, entry))
 				return;
 		} else if (!chunk_begin(page, (addr >> 12 & (SILT_DB_LEAF_PAGES - 1)) == 0, word, entry)) {
@@ -282,6 +299,7 @@ static bool enter_page(const struct silt_agent_block *b, uint32_t n, uint32_t co
 	if (ATOMIC_LOAD(page) || !(ref = chunk_new(class)))
 		return false;
 	chunk = db_at(ref);
+	leaf_touch(leaf, b->addr);
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t entry = (b[i].addr & 4095) >> 3 | (uint64_t)context << 9 | b[i].size << 33;
 		uint32_t at = home_of(entry, capacity);
@@ -294,6 +312,36 @@ static bool enter_page(const struct silt_agent_block *b, uint32_t n, uint32_t co
 		chunk[at] = entry;
 		next = at + 1;
 	}
+	ATOMIC_RELEASE(page, page_word_of(ref, class));
+	return true;
+}
+
+bool live_enter_page(uint64_t addr, const uint64_t *entries, uint32_t capacity, uint32_t n)
+{
+	uint32_t *root_entry = &agent_hot.root[addr >> 30];
+	uint32_t leaf = ATOMIC_LOAD(root_entry), class, ref;
+	uint64_t *page, *chunk;
+
+	if (!leaf && !(leaf = leaf_create(root_entry)))
+		return false;
+	page = (uint64_t *)db_at(leaf) + (addr >> 12 & (SILT_DB_LEAF_PAGES - 1));
+	leaf_touch(leaf, addr);
+	if (capacity == 1) {
+		ATOMIC_RELEASE(page, entries[0]);
+		return true;
+	}
+	class = class_for(capacity);
+	if (capacities[class] != capacity || n * 2 < capacity) /* a small one serves as well */
+		class = class_for(n + (n >> 3));
+	ref = chunk_new(class);
+	if (!ref)
+		return false;
+	chunk = db_at(ref);
+	if (capacities[class] == capacity)
+		memcpy(chunk, entries, capacity * sizeof(*chunk));
+	for (uint32_t i = 0; capacities[class] != capacity && i < capacity; i++)
+		if (entries[i] > SILT_DB_ENTRY_TOMB)
+			chunk_put(chunk, capacities[class], entries[i]);
 	ATOMIC_RELEASE(page, page_word_of(ref, class));
 	return true;
 }
@@ -321,22 +369,31 @@ uint64_t live_enter_all(const struct silt_agent_block *b, uint64_t count, uint64
 	return entered;
 }
 
-static uint32_t removed(uint64_t addr, uint64_t entry, uint64_t *ret_size)
+static void note_removal(uint64_t addr, uint64_t entry)
 {
+	undo_note(SILT_CHANGE_LIVE | SILT_CHANGE_WAS, addr, SILT_DB_ENTRY_SIZE(entry), SILT_DB_ENTRY_CONTEXT(entry));
+}
+
+uint32_t live_remove(uint64_t addr, uint64_t *ret_size)
+{
+	uint64_t entry = live_take(addr);
+
+	if (UNLIKELY(!entry))
+		return addr & 7 || addr >> 47 ? side_remove_odd(addr, ret_size) : 0;
 	*ret_size = SILT_DB_ENTRY_SIZE(entry);
 	if (UNLIKELY(*ret_size == SILT_DB_SIZE_HUGE))
 		side_remove(addr, ret_size);
 	return SILT_DB_ENTRY_CONTEXT(entry);
 }
 
-uint32_t live_remove(uint64_t addr, uint64_t *ret_size)
+uint64_t live_take(uint64_t addr)
 {
 	uint32_t leaf;
 	uint64_t offset = (addr & 4095) >> 3;
 	uint64_t *page;
 
 	if (UNLIKELY(addr & 7 || addr >> 47))
-		return side_remove_odd(addr, ret_size);
+		return 0;
 	leaf = ATOMIC_LOAD(&agent_hot.root[addr >> 30]);
 	if (UNLIKELY(!leaf))
 		return 0;
@@ -371,13 +428,15 @@ uint32_t live_remove(uint64_t addr, uint64_t *ret_size)
 				}
 				continue;
 			}
+			note_removal(addr, v);
 			if (LIKELY(live_cas(&chunk[i], v, SILT_DB_ENTRY_TOMB)))
-				return removed(addr, v, ret_size);
+				return v;
 		} else {
 			if ((word & 0x1ff) != offset || !word)
 				return 0;
+			note_removal(addr, word);
 			if (live_cas(page, word, 0))
-				return removed(addr, word, ret_size);
+				return word;
 		}
 	}
 	return 0;

@@ -57,6 +57,8 @@ static void *window_place(uint32_t slot)
 	return NULL;
 }
 
+uint64_t db_window;
+
 uint8_t *db_map_slot(uint32_t slot, int fd, uint64_t *ret_mapped)
 {
 	uint64_t offset = SILT_DB_SLOT_OFFSET + slot * SILT_DB_SLOT_SIZE;
@@ -84,6 +86,7 @@ uint8_t *db_map_slot(uint32_t slot, int fd, uint64_t *ret_mapped)
 		return NULL;
 	sys_madvise((void *)r, WINDOW_FIRST, MADV_DONTDUMP);
 	*ret_mapped = WINDOW_FIRST;
+	db_window = WINDOW_FIRST;
 	return (uint8_t *)r;
 }
 
@@ -112,6 +115,8 @@ static bool window_grow(struct silt_db *db, uint64_t need)
 		if (!sys_failed(r)) {
 			sys_madvise((uint8_t *)db + mapped, next - mapped, MADV_DONTDUMP);
 			atomic_cas64(&db->mapped, mapped, next);
+			if (ATOMIC_LOAD(&db_window) < next)
+				ATOMIC_STORE(&db_window, next);
 		}
 		sys_signals_restore(&signals);
 		if (!sys_failed(r))
@@ -145,9 +150,9 @@ uint32_t db_alloc(uint64_t bytes)
 	return (uint32_t)(at / SILT_DB_UNIT);
 }
 
-/* Pages come in runs ahead of need: a page at a time costs a fault each, several times as much. Runs are in proportion to what is in
- * use, so what is taken for nothing stays small. */
-#define RUN_SHARE 16u
+/* Pages come in runs ahead of need: a page at a time costs a fault each, several times as much. Runs are in proportion to those taken
+ * before, so what is taken for nothing stays small. */
+#define RUN_SHARE 4u
 #define RUN_MIN (64ull << 10)
 #define RUN_MAX (1ull << 20)
 
@@ -171,6 +176,7 @@ static uint32_t run_begin(uint64_t size, uint64_t taken)
 
 	if (!ref)
 		return 0;
+	ATOMIC_ADD(&agent_db()->small_bytes, size);
 	ATOMIC_STORE(&agent_hot.small_run,
 		     (uint64_t)(ref + taken / SILT_DB_UNIT) << 32 | (ref + (uint32_t)(size / SILT_DB_UNIT)));
 	/* Where the kernel does not know it, pages come one by one. For reading: the mapping is shared, so that makes new pages as well,
@@ -194,7 +200,7 @@ uint32_t db_alloc_small(uint64_t bytes)
 
 	if (ref)
 		return ref;
-	size = ATOMIC_LOAD(&agent_db()->used) / RUN_SHARE & ~(uint64_t)(AGENT_PAGE - 1);
+	size = ATOMIC_LOAD(&agent_db()->small_bytes) / RUN_SHARE & ~(uint64_t)(AGENT_PAGE - 1);
 	size = size < RUN_MIN ? RUN_MIN : size > RUN_MAX ? RUN_MAX : size;
 	ref = run_begin(size, (uint64_t)units * SILT_DB_UNIT);
 	return ref ? ref : db_alloc(bytes);

@@ -183,8 +183,10 @@ static struct agent_module *module_next(uint32_t *i)
 	return n < SILT_DB_MODULES + ATOMIC_ACQUIRE(&unnamed_count) ? &modules[n] : NULL;
 }
 
-void module_register_all(void)
+void module_register_all(const struct silt_db_module *from_parent)
 {
+	struct silt_db *db = agent_db();
+	struct silt_db_module *table = db_at(db->module_ref);
 	struct agent_module *m;
 
 	for (uint32_t i = 0; (m = module_next(&i));) {
@@ -192,8 +194,16 @@ void module_register_all(void)
 			m->alive = 0;
 			rule_purge(m->start, m->end);
 		}
-		if (m->alive && m < modules + SILT_DB_MODULES)
+		if (m >= modules + SILT_DB_MODULES)
+			continue;
+		if (m->alive) {
 			module_register((uint32_t)(m - modules));
+		} else if (from_parent && from_parent[m - modules].state == 2) { /* its file's name is gone from here */
+			memcpy(&table[m - modules], &from_parent[m - modules], sizeof(*table));
+			table[m - modules].unloaded = 1;
+			if (db->module_count < (uint32_t)(m - modules) + 1)
+				db->module_count = (uint32_t)(m - modules) + 1;
+		}
 	}
 }
 

@@ -33,6 +33,8 @@
 	X(thrd_create, int, (void *, void *, void *))                                       \
 	X(fork, int, (void))                                                                \
 	X(_Fork, int, (void))                                                               \
+	X(daemon, int, (int, int))                                                          \
+	X(forkpty, int, (int *, char *, const void *, const void *))                        \
 	X(execve, int, (const char *, char *const *, char *const *))                        \
 	X(execvpe, int, (const char *, char *const *, char *const *))                       \
 	X(fexecve, int, (int, char *const *, char *const *))                                \

@@ -78,6 +78,11 @@ static double sample_chance(uint64_t size)
 	return one_minus_exp((double)(size ? size : 1) / (double)agent_hot.options.sample_bytes);
 }
 
+void sample_weight(uint64_t size, uint64_t *ret_count, uint64_t *ret_bytes)
+{
+	sample_weigh(sample_chance(size), size, ret_count, ret_bytes);
+}
+
 /* Poisson sampling by bytes: the distance between samples is exponential with the mean asked for. A block of size s is then taken
  * with probability 1 - exp(-s / mean), and stands for 1 / that many. Mappings are left out of it: they are few, and what is left
  * of one that was cut would not tell by which chance it was taken. */

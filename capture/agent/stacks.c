@@ -7,14 +7,7 @@
  */
 #include "capture/agent/agent.h"
 
-#define LEVEL_FIRST 4096u
-#define LEVELS 10u
-#define LEVEL_SIZE(k) (LEVEL_FIRST << 2 * (k))
 #define PROBES 16u
-
-struct hash_levels {
-	uint32_t ref[LEVELS];
-};
 
 /* A place holds a number and, above it, the first bits of its hash: what does not fit need not be fetched to be told apart. */
 #define NODE_BITS 26
@@ -23,12 +16,12 @@ struct hash_levels {
 #define TAG_FITS(entry, hash, bits) (((entry) ^ (uint32_t)((hash) >> 32)) >> (bits) == 0)
 #define ID_OF(entry, bits) ((entry) & ((1u << (bits)) - 1))
 
-static struct hash_levels *node_levels(void)
+static struct silt_db_levels *node_levels(void)
 {
 	return db_at(agent_db()->node_hash_ref);
 }
 
-static struct hash_levels *context_levels(void)
+static struct silt_db_levels *context_levels(void)
 {
 	return db_at(agent_db()->context_hash_ref);
 }
@@ -93,29 +86,33 @@ struct silt_db_context *stack_context(uint32_t i)
 	return (struct silt_db_context *)db_at(db->context_segs[i / SILT_DB_CONTEXT_SEG]) + i % SILT_DB_CONTEXT_SEG;
 }
 
-/* Puts id into the newest level that has a place for it; makes the next one when it is crowded. */
-static bool level_put(struct hash_levels *h, uint32_t *count, uint64_t hash, uint32_t entry)
+uint32_t stack_level_make(struct silt_db_levels *h, uint32_t k)
 {
-	for (uint32_t k = ATOMIC_LOAD(count); k <= LEVELS; k++) {
+	uint64_t bytes = (uint64_t)SILT_DB_LEVEL_SIZE(k) * 4;
+	uint32_t ref = meta_take(bytes) ? db_alloc(bytes) : 0;
+
+	if (ref && !atomic_cas32(&h->ref[k], 0, ref))
+		ref = ATOMIC_LOAD(&h->ref[k]);
+	return ref;
+}
+
+/* Puts id into the newest level that has a place for it; makes the next one when it is crowded. */
+static bool level_put(struct silt_db_levels *h, uint32_t *count, uint64_t hash, uint32_t entry)
+{
+	for (uint32_t k = ATOMIC_LOAD(count); k <= SILT_DB_LEVELS; k++) {
 		uint32_t size, *table;
 
 		if (k) {
-			size = LEVEL_SIZE(k - 1);
+			size = SILT_DB_LEVEL_SIZE(k - 1);
 			table = db_at(h->ref[k - 1]);
 			for (uint32_t i = 0; i < PROBES; i++)
 				if (atomic_cas32(&table[(hash + i) & (size - 1)], 0, entry))
 					return true;
 		}
-		if (k == LEVELS)
+		if (k == SILT_DB_LEVELS)
 			return false;
-		size = LEVEL_SIZE(k);
-		if (!ATOMIC_LOAD(&h->ref[k])) {
-			uint32_t ref = meta_take((uint64_t)size * 4) ? db_alloc((uint64_t)size * 4) : 0;
-
-			if (!ref)
-				return false;
-			atomic_cas32(&h->ref[k], 0, ref);
-		}
+		if (!ATOMIC_LOAD(&h->ref[k]) && !stack_level_make(h, k))
+			return false;
 		atomic_cas32(count, k, k + 1);
 	}
 	return false;
@@ -123,11 +120,11 @@ static bool level_put(struct hash_levels *h, uint32_t *count, uint64_t hash, uin
 
 static uint32_t node_find(uint64_t hash, uint64_t pcword, uint32_t parent)
 {
-	struct hash_levels *h = node_levels();
+	struct silt_db_levels *h = node_levels();
 
-	for (uint32_t k = ATOMIC_ACQUIRE(&agent_hot.node_levels); k-- > 0;) {
+	for (uint32_t k = ATOMIC_ACQUIRE(&agent_db()->node_levels); k-- > 0;) {
 		const uint32_t *table = db_at(h->ref[k]);
-		uint32_t size = LEVEL_SIZE(k);
+		uint32_t size = SILT_DB_LEVEL_SIZE(k);
 
 		for (uint32_t i = 0; i < PROBES; i++) {
 			uint32_t entry = ATOMIC_ACQUIRE(&table[(hash + i) & (size - 1)]), id = ID_OF(entry, NODE_BITS);
@@ -162,18 +159,18 @@ static uint32_t node_intern(uint64_t pcword, uint32_t parent, bool *fresh)
 		return 0;
 	seg[id % SILT_DB_NODE_SEG].pcword = pcword;
 	seg[id % SILT_DB_NODE_SEG].parent = parent;
-	if (!level_put(node_levels(), &agent_hot.node_levels, hash, TAGGED(id, hash, NODE_BITS)))
+	if (!level_put(node_levels(), &agent_db()->node_levels, hash, TAGGED(id, hash, NODE_BITS)))
 		return 0;
 	return id;
 }
 
 static uint32_t context_find(uint64_t key)
 {
-	struct hash_levels *h = context_levels();
+	struct silt_db_levels *h = context_levels();
 
-	for (uint32_t k = ATOMIC_ACQUIRE(&agent_hot.context_levels); k-- > 0;) {
+	for (uint32_t k = ATOMIC_ACQUIRE(&agent_db()->context_levels); k-- > 0;) {
 		const uint32_t *table = db_at(h->ref[k]);
-		uint32_t size = LEVEL_SIZE(k);
+		uint32_t size = SILT_DB_LEVEL_SIZE(k);
 
 		for (uint32_t i = 0; i < PROBES; i++) {
 			uint32_t entry = ATOMIC_ACQUIRE(&table[(key + i) & (size - 1)]), id = ID_OF(entry, CONTEXT_BITS);
@@ -206,7 +203,7 @@ static uint32_t context_new(uint64_t key, uint32_t node, uint32_t flags, const s
 	seg->thread = use->thread;
 	ATOMIC_RELEASE(&seg->hash, key);
 	/* Not finding it again only means a second context with the same stack. */
-	level_put(context_levels(), &agent_hot.context_levels, key, TAGGED(id, key, CONTEXT_BITS));
+	level_put(context_levels(), &agent_db()->context_levels, key, TAGGED(id, key, CONTEXT_BITS));
 	return id;
 }
 
@@ -235,6 +232,20 @@ full:
 	return SILT_DB_CONTEXT_OVERFLOW;
 }
 
+struct silt_db_context *stack_context_make(uint32_t i)
+{
+	struct silt_db_context *seg = segment(agent_db()->context_segs, i / SILT_DB_CONTEXT_SEG, SILT_DB_CONTEXT_SEG * sizeof(*seg));
+
+	return seg ? seg + i % SILT_DB_CONTEXT_SEG : NULL;
+}
+
+struct silt_db_node *stack_node_make(uint32_t i)
+{
+	struct silt_db_node *seg = segment(agent_db()->node_segs, i / SILT_DB_NODE_SEG, SILT_DB_NODE_SEG * sizeof(*seg));
+
+	return seg ? seg + i % SILT_DB_NODE_SEG : NULL;
+}
+
 uint32_t stack_before_attach(void)
 {
 	struct stack_use none = { 0, 0, 0 };
@@ -248,8 +259,8 @@ bool stack_setup(void)
 	struct silt_db *db = agent_db();
 	struct stack_use none = { 0, 0, 0 };
 
-	db->node_hash_ref = db_alloc(sizeof(struct hash_levels));
-	db->context_hash_ref = db_alloc(sizeof(struct hash_levels));
+	db->node_hash_ref = db_alloc(sizeof(struct silt_db_levels));
+	db->context_hash_ref = db_alloc(sizeof(struct silt_db_levels));
 	db->node_count = 1;
 	db->context_count = SILT_DB_CONTEXT_OVERFLOW;
 	if (!db->node_hash_ref || !db->context_hash_ref)

@@ -11,7 +11,10 @@
 
 void thread_many(void)
 {
-	agent_hot.single_tp = 0;
+	if (agent_hot.single_tp == AGENT_NOBODY)
+		agent_hot.single_kept = 0;
+	else
+		agent_hot.single_tp = 0;
 }
 
 static struct silt_db_thread *shared_new(uint32_t *ret_index)
@@ -87,10 +90,10 @@ struct agent_thread *thread_find_slow(uint64_t tp)
 	if (!s)
 		return NULL;
 	if (!s->thread) {
-		if (agent_hot.single_tp != tp)
+		if (agent_single() != tp)
 			thread_many();
 		s->thread = thread_new(tp);
-		if (agent_hot.single_tp == tp)
+		if (agent_single() == tp)
 			agent_hot.single_thread = s->thread;
 	}
 	return s->thread;

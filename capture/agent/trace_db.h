@@ -23,7 +23,7 @@
 
 #define SILT_DB_RUN_MAGIC 0x6e7552744c695321ull /* "!SiLtRun" */
 #define SILT_DB_MAGIC 0x62446574536c6953ull
-#define SILT_DB_VERSION 2u
+#define SILT_DB_VERSION 3u
 #define SILT_DB_NAME "silt-db"
 
 #define SILT_DB_RUN_SIZE 65536ull /* bytes of the run area that are mapped */
@@ -44,6 +44,8 @@
 enum silt_db_flags {
 	SILT_DB_THREADS = 1,   /* contexts carry the thread */
 	SILT_DB_NO_FOLLOW = 2, /* leave children and exec'ed images alone */
+	SILT_DB_INHERIT_ALWAYS = 4, /* forked children know their parent's blocks, however many they are */
+	SILT_DB_INHERIT_NEVER = 8,
 };
 
 struct silt_db_options {
@@ -62,13 +64,19 @@ enum silt_db_slot_state {
 	SILT_SLOT_CLAIMED = 1, /* claimed by pid, being set up */
 	SILT_SLOT_ACTIVE = 2,
 	SILT_SLOT_DONE = 3, /* launcher only: its dump is being written, then it is punched out and FREE */
+	SILT_SLOT_LEAVING = 4, /* launcher only: not wanted any more, but whole; a forked child may be about to read it */
+	SILT_SLOT_CLEARING = 5, /* launcher only: being punched out */
 };
 
 struct silt_db_slot_entry {
 	uint32_t state; /* atomic, enum silt_db_slot_state; FREE -> CLAIMED by the agent with CAS */
 	uint32_t pid;   /* as the launcher numbers the process */
 	uint64_t serial; /* counts claims: of two slots of one pid the higher one is the later image */
+	/* atomic: serial << 16 | forked children that have not copied yet what they inherit from this slot. Those that end first stay
+	 * counted. */
+	uint64_t forks;
 };
+#define SILT_DB_FORKS(f) ((uint32_t)(f) & 0xffffu)
 
 #define SILT_DB_RUN_MARKS 256
 struct silt_db_mark {
@@ -97,6 +105,7 @@ struct silt_db_run {
 	uint32_t mark_next;     /* atomic: marks ever asked for; index modulo SILT_DB_RUN_MARKS */
 	uint64_t claims;        /* atomic: slots ever claimed */
 	uint32_t beat;          /* launcher: counts up about once a second; agents may be without a clock (seccomp) */
+	uint64_t inherited;     /* atomic: bytes of tables that forked children have copied, over all slots in use */
 	struct silt_db_slot_entry slots[SILT_DB_SLOTS];
 	struct silt_db_mark marks[SILT_DB_RUN_MARKS];
 };
@@ -133,6 +142,13 @@ struct silt_db_context {
 #define SILT_DB_CONTEXT_SEGS 16384u /* 16 Mi contexts: 24 bits */
 #define SILT_DB_CONTEXT_OVERFLOW 1u /* the bucket used when a table is full, flag SILT_STACK_OVERFLOW */
 
+/* Nodes and contexts are found through hash levels, each four times as large as the one before: places of 4 bytes. */
+#define SILT_DB_LEVELS 10u
+#define SILT_DB_LEVEL_SIZE(k) (4096u << 2 * (k))
+struct silt_db_levels {
+	uint32_t ref[SILT_DB_LEVELS];
+};
+
 /* Stack flags: the same values as SILT_STACK_* in formats/snapshot.h (a test compares them). */
 #define SILT_DB_STACK_NO_CFI 1u
 #define SILT_DB_STACK_DEPTH 2u
@@ -158,6 +174,12 @@ struct silt_db_context {
 #define SILT_DB_POOL_BIT (1ull << 46)
 #define SILT_DB_ROOT_ENTRIES 131072u /* 47-bit addresses */
 #define SILT_DB_LEAF_PAGES 262144u
+/* Of the sparse tables it is kept which parts were ever written to, a bit for 4 KiB: to read the others would give them memory. A leaf's
+ * bits follow its words. */
+#define SILT_DB_PART 4096u
+#define SILT_DB_LEAF_PARTS (SILT_DB_LEAF_PAGES * 8 / SILT_DB_PART)
+#define SILT_DB_LEAF_BYTES (SILT_DB_LEAF_PAGES * 8 + SILT_DB_LEAF_PARTS / 8)
+#define SILT_DB_ROOT_PARTS (SILT_DB_ROOT_ENTRIES * 4 / SILT_DB_PART)
 #define SILT_DB_PAGE_CHUNK (1ull << 63)
 #define SILT_DB_PAGE_REF(w) ((uint32_t)((w) >> 16))
 #define SILT_DB_PAGE_CAPACITY(w) ((uint32_t)(w) & 0xffffu)
@@ -176,7 +198,42 @@ struct silt_db_side {
 	uint32_t mapping; /* 1: one of the program's own mappings, which may be cut or split */
 };
 #define SILT_DB_SIDE_ENTRIES 65536u
+#define SILT_DB_SIDE_DENSE (SILT_DB_SIDE_ENTRIES / 2) /* filled from the start; the others by hash */
+#define SILT_DB_SIDE_PARTS ((SILT_DB_SIDE_ENTRIES - SILT_DB_SIDE_DENSE) * 24 / SILT_DB_PART)
 #define SILT_DB_SIDE_BUSY (1ull << 63)
+
+/* What happens to a database while a forked child has not copied it yet: for each change of the live and the side table, made before it
+ * is seen there, what was there. The child copies the tables as they are and takes back all that was not yet begun at the fork: its
+ * private memory holds the number of changes of then (docs/INTERNALS.md). */
+enum silt_db_change {
+	SILT_CHANGE_LIVE = 0, /* of the live table; size as an entry holds it */
+	SILT_CHANGE_SIDE = 1, /* of the side table's dense half: a huge block's size */
+	SILT_CHANGE_MAP = 2,  /* the same: a mapping */
+	SILT_CHANGE_ODD = 3,  /* of its hashed half */
+	SILT_CHANGE_WAS = 16, /* flag: the entry was there, and goes; else it comes */
+};
+struct silt_db_undo {
+	uint64_t seq; /* number of the change + 1; bit 63 set: being written */
+	uint64_t addr;
+	uint64_t size;
+	uint32_t context;
+	uint32_t change;
+};
+#define SILT_DB_UNDO_ENTRIES 262144u
+#define SILT_DB_UNDO_BUSY (1ull << 63)
+
+enum silt_db_inherit { /* how a forked child stands to its parent's blocks */
+	SILT_INHERIT_NONE = 0,    /* it is no forked child */
+	SILT_INHERIT_DONE = 1,    /* they are included */
+	SILT_INHERIT_NEVER = 2,   /* not: nobody wants them */
+	SILT_INHERIT_LARGE = 3,   /* their tables are too large to be copied unasked */
+	SILT_INHERIT_TOTAL = 4,   /* all children together have copied enough */
+	SILT_INHERIT_INSIDE = 5,  /* forked by a signal handler that had interrupted the agent */
+	SILT_INHERIT_UNSEEN = 6,  /* not forked by fork() */
+	SILT_INHERIT_CHANGED = 7, /* the parent went on too far before the child first allocated or freed */
+	SILT_INHERIT_GONE = 8,    /* the parent's database is no more */
+	SILT_INHERIT_MEMORY = 9,  /* no memory */
+};
 
 /* Modules the unwinder met. Valid when state is 2. [start, end) with this generation names one load of one file, or several one
  * after another of the same file. */
@@ -231,7 +288,7 @@ struct silt_db {
 	uint32_t slot;
 	uint32_t pid;        /* of the process, as the launcher numbers it */
 	uint32_t parent_pid; /* when set up; 0: unknown */
-	uint32_t forked;     /* 1: began as a fork: blocks inherited from the parent are not included */
+	uint32_t inherit;    /* enum silt_db_inherit */
 	uint32_t epoch;      /* current epoch, from 1; a capture adds 1 after copying */
 	int64_t start_ns;    /* CLOCK_REALTIME */
 	uint64_t session[2]; /* random */
@@ -245,6 +302,16 @@ struct silt_db {
 	uint32_t module_count;  /* atomic: entries ever claimed */
 	uint32_t own_malloc; /* 1: the program itself defines malloc: its calls of it never reach the agent */
 	uint32_t root_ref, side_ref, node_hash_ref, context_hash_ref, module_ref, thread_ref;
+	uint64_t root_parts[SILT_DB_ROOT_PARTS / 64]; /* atomic: parts of the root written to */
+	uint64_t side_parts[SILT_DB_SIDE_PARTS / 64]; /* atomic: of the side table's hashed half, by where an entry begins */
+	uint32_t side_high;   /* atomic: dense entries of the side table in use lie below */
+	uint32_t node_levels, context_levels; /* atomic: hash levels in use */
+	uint32_t undo_ref;    /* SILT_DB_UNDO_ENTRIES, 0: none yet */
+	uint64_t undo_high;   /* atomic: changes noted have lower numbers */
+	uint64_t undo_lost;   /* atomic: of those below this number some were not noted */
+	uint64_t small_bytes; /* atomic: bytes handed out to chunks of the live table */
+	uint64_t inherited_count, inherited_bytes; /* blocks taken over from the parent */
+	uint64_t inherited_cost; /* bytes of its tables, counted in the run page's `inherited`; where they were too large, their size */
 	uint64_t lost[SILT_LOST_COUNT]; /* atomic */
 	char libc[32];      /* "glibc" */
 	char allocator[200]; /* path of the module that serves malloc */
@@ -261,5 +328,6 @@ struct silt_db {
 _Static_assert(sizeof(struct silt_db_node) == 16 && sizeof(struct silt_db_context) == 40, "stacks");
 _Static_assert(sizeof(struct silt_db_side) == 24 && sizeof(struct silt_db_cache_entry) == 32, "blocks");
 _Static_assert(sizeof(struct silt_db_thread) == 64 && sizeof(struct silt_db_module) % 8 == 0, "threads and modules");
+_Static_assert(sizeof(struct silt_db_undo) == 32, "changes");
 
 #endif

@@ -204,6 +204,32 @@ static int many_processes(int count)
 	return bad ? 91 : 0;
 }
 
+/* A child that frees one of so many blocks and makes one, and then a raw clone that does. */
+static int heirs(int count)
+{
+	void **all = calloc((size_t)count, sizeof(*all));
+	pid_t pid;
+
+	for (int i = 0; all && i < count; i++)
+		all[i] = malloc(20);
+	pid = fork();
+	if (pid == 0) {
+		free(all[0]);
+		keep(30);
+		_exit(0);
+	}
+	if (wait_for(pid) != 0)
+		return 88;
+	free(all[1]); /* nobody waits any more: silt's agent sees that now */
+	pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	if (pid == 0) {
+		free(all[0]);
+		keep(30);
+		_exit(0);
+	}
+	return wait_for(pid);
+}
+
 /* Allocates and stays until the file is gone. */
 static int hold(const char *path)
 {
@@ -374,6 +400,8 @@ int main(int argc, char **argv)
 		return closed_library(arg);
 	else if (strcmp(which, "images") == 0)
 		return many_images(atoi(arg));
+	else if (strcmp(which, "heirs") == 0)
+		return heirs(atoi(arg));
 	else if (strcmp(which, "processes") == 0)
 		return many_processes(atoi(arg));
 	else if (strcmp(which, "hold") == 0)

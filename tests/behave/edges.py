@@ -334,6 +334,23 @@ def wrap(folder):
     check("slots in turn: of the program it became", not wrong, wrong[:5])
 
 
+def heirs(folder):
+    """What forked children inherit: how much unasked, and what is said where it is not done."""
+    few, many = 20000, 1000000
+    for count, options, inherits, said in ((few, [], True, "it was not fork"), (few, ["--inherit=never"], False, "--inherit=never"),
+                                           (many, [], False, "tables take"), (many, ["--inherit=always"], True, "it was not fork")):
+        run = Run(folder, [EDGES, "heirs", str(count)], options)
+        name = "heirs of %d blocks%s" % (count, " ".join([""] + options))
+        check(name, run.status == 0 and not run.stderr, run)
+        first, second = sorted((dumps.Dump(BLOCKS, p) for p in run.paths() if p != run.out), key=lambda d: d.process["start"])
+        notes = [[n for n in d.notes if "inherited" in n] for d in (first, second)]
+        check(name + (": known" if inherits else ": not known"), (count <= len(first.blocks) <= count + 10) == inherits and
+              (first.counters["agent.inherited_blocks"] > count) == inherits, (len(first.blocks), first.counters))
+        check(name + ": said", len(notes[0]) == (not inherits) and all(said in n for n in notes[0]) and len(notes[1]) == 1,
+              notes)
+        check(name + ": a bare clone's child", len(second.blocks) < 10 and (inherits is False or said in notes[1][0]), notes)
+
+
 def exhausted(folder):
     """More processes at one time than slots: all run, and the rest is counted."""
     count = 1040
@@ -418,7 +435,7 @@ def sanitizers(folder):
 
 PARTS = {"proc": no_proc, "pidns": pid_namespaces, "unreadable": unreadable, "limits": limits, "disk": full_disk, "stack": small_stack,
          "shell": shell, "vector": vector, "full": full_database, "musl": musl, "deep": deep_libraries, "dlclose": closed, "threads": threads,
-         "wrap": wrap, "exhausted": exhausted, "sanitizers": sanitizers}
+         "wrap": wrap, "heirs": heirs, "exhausted": exhausted, "sanitizers": sanitizers}
 
 
 def main(parts):

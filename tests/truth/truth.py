@@ -3,6 +3,7 @@
 """Runs fixtures under silt and compares every dump with the ledger the fixture kept. Usage: truth.py FAMILY…"""
 
 import glob
+import json
 import os
 import signal
 import subprocess
@@ -29,11 +30,12 @@ class Case:
     """One run: fixture, arguments, how the dump is taken ("exit", "live"), options of silt run, what to preload."""
 
     def __init__(self, fixture, args=(), mode="exit", options=(), preload=None, variants=VARIANTS, files=("",), skip=None,
-                 depth=None, libraries=(), most=None, unnamed=0):
+                 depth=None, libraries=(), most=None, unnamed=0, related=False):
         self.fixture, self.args, self.mode, self.options = fixture, list(args), mode, list(options)
         self.preload, self.variants, self.files, self.skip = preload, variants, files, skip
         self.libraries = libraries
         self.unnamed = unnamed  # frames that lie in modules silt cannot tell apart, at least
+        self.related = related  # silt diff of the parent's dump and a child's is looked at
         self.most = most or {}  # counters and what they may show at most
         if depth:
             self.options += ["--depth", str(depth)]
@@ -66,6 +68,14 @@ FAMILIES = {
              Case("fx_fork", ["threaded"], files=[""] + [".child%d" % i for i in range(8)], variants=["gcc-O2", "clang-O0"],
                   skip="-unw"),  # libunwind's locks do not survive a fork
              Case("fx_fork", ["plain"], options=["--no-follow"], variants=["gcc-O2"])],
+    "inherit": [Case("fx_inherit", ["later"], files=("", ".child", ".child.child"), variants=["gcc-O2", "clang-O2-unw", "gcc-O3"]),
+                Case("fx_inherit", ["later"], "live", files=("", ".child", ".child.child"), variants=["gcc-O2"]),
+                Case("fx_inherit", ["later"], options=["--threads"], files=("", ".child", ".child.child"), variants=["gcc-O2"]),
+                Case("fx_inherit", ["later"], options=["--inherit=never"], files=("", ".child"), variants=["gcc-O2"])] +
+               [Case("fx_inherit", [which], files=("", ".child"), variants=["gcc-O2", "clang-O0"], related=which == "others")
+                for which in ("orphan", "orphans", "daemon", "others")] +
+               [Case("fx_inherit", ["threads"], files=[""] + [".child%d" % i for i in range(8)], variants=["gcc-O2", "gcc-O3", "clang-O0"],
+                     skip="-unw")],
     "exec": [Case("fx_fork", ["spawn"], variants=["gcc-O2", "clang-O0"]), Case("fx_fork", ["exec"], variants=["gcc-O2"]),
              Case("fx_fork", ["exec"], "live", variants=["gcc-O2"]),
              Case("fx_fork", ["exec-bare"], variants=["gcc-O2"])],
@@ -153,6 +163,8 @@ def run_fixture(case, variant, folder):
     env.pop("LEDGER_WAIT", None)
     if case.mode == "live":
         env["LEDGER_WAIT"] = "1"
+    if "--inherit=never" in case.options:
+        env["LEDGER_BARE"] = "1"
     if case.preload:
         env["LD_PRELOAD"] = case.preload
         env["LEDGER_OWN_OPERATORS"] = "1"
@@ -179,16 +191,38 @@ def run_fixture(case, variant, folder):
     return pairs + [(dumps.Dump(BLOCKS, f), ledgers[0]) for f in live]
 
 
+def compare_relatives(parent, child):
+    """silt diff finds a child's blocks under its parent's stacks: each stack is one line, and sums are right."""
+    r = subprocess.run([SILT, "diff", "--json", parent.path, child.path], capture_output=True, text=True, timeout=60)
+    if r.returncode != 0:
+        return ["silt diff ended with %d: %s" % (r.returncode, r.stderr.strip())]
+    diff = json.loads(r.stdout)
+    lines = [json.dumps(s["frames"]) for s in diff["stacks"]]
+    errors = ["silt diff shows %d stacks, %d of them once" % (len(lines), len(set(lines)))] if len(set(lines)) != len(lines) else []
+    count = diff["totals"]["count"]
+    if (count["before"], count["after"]) != (len(parent.blocks), len(child.blocks)) or not \
+            any(s["count"]["before"] and s["count"]["after"] for s in diff["stacks"]) or \
+            sum(s["count"]["delta"] for s in diff["stacks"]) != count["delta"]:
+        errors.append("silt diff of parent and child: %s" % count)
+    return errors
+
+
 def run_case(case, variant):
     """Runs and compares; returns (blocks compared, errors)."""
     own = [os.path.join(FIXTURES, variant, n) for n in (case.fixture,) + tuple(case.libraries)]
     count, errors = 0, []
     with tempfile.TemporaryDirectory(prefix="silt-truth-") as folder:
         try:
-            for dump, ledger in run_fixture(case, variant, folder):
+            pairs = run_fixture(case, variant, folder)
+            if case.related:
+                errors += compare_relatives(pairs[0][0], pairs[1][0])
+            for dump, ledger in pairs:
                 count += len(ledger.blocks)
-                errors += dumps.compare(dump, ledger, own, unnamed=case.unnamed)
+                bare = "--inherit=never" in case.options and ledger.forked
+                if any("inherited" in n for n in dump.notes) != bare:
+                    errors.append("%s note about inherited blocks: %s" % ("no" if bare else "a", dump.notes))
                 errors += [e for e in dump.check_itself()[:5] if not (case.unnamed and "lost_modules" in e)]
+                errors += dumps.compare(dump, ledger, own, unnamed=case.unnamed)
                 if case.unnamed and not any("shown by address" in n for n in dump.notes):
                     errors.append("no note says that frames are shown by address: %s" % dump.notes)
                 errors += ["counter %s is %d, at most %d expected" % (name, dump.counters[name], n)
