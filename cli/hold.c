@@ -6,16 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/futex.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/signalfd.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +20,7 @@
 #include "cli/attach.h"
 #include "cli/commands.h"
 #include "cli/supervise.h"
+#include "cli/waker.h"
 
 #define BEAT_MS 1000
 #define LOOK_MS 100 /* how often allocated bytes are looked at */
@@ -37,7 +34,8 @@ struct holder {
 	struct silt_dumps dumps;
 	bool finishing[SILT_DB_SLOTS]; /* its dump is under way */
 	enum reason over;	       /* how the process that was attached to came to be tracked no more */
-	int signals, wake_fd;
+	int signals;
+	struct silt_waker waker;
 	uint64_t start, beat;
 	bool failed;
 };
@@ -48,20 +46,6 @@ static uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
-
-static void *futex_thread(void *arg)
-{
-	struct holder *k = arg;
-	const uint64_t one = 1;
-
-	for (;;) {
-		uint32_t seen = __atomic_load_n(&k->page->wake, __ATOMIC_ACQUIRE);
-
-		if (write(k->wake_fd, &one, sizeof(one)) != sizeof(one))
-			return NULL;
-		syscall(SYS_futex, &k->page->wake, FUTEX_WAIT, seen, NULL, NULL, 0);
-	}
 }
 
 /* ---- slots ---- */
@@ -158,12 +142,12 @@ static void wait_for_event(struct holder *k)
 	nfds_t n = 2;
 
 	fds[0] = (struct pollfd){ .fd = k->signals, .events = POLLIN };
-	fds[1] = (struct pollfd){ .fd = k->wake_fd, .events = POLLIN };
+	fds[1] = (struct pollfd){ .fd = k->waker.fd, .events = POLLIN };
 	for (uint32_t i = 0; i < SILT_DB_SLOTS; i++)
 		if (k->images.slots[i].used && k->images.slots[i].pidfd >= 0)
 			fds[n++] = (struct pollfd){ .fd = k->images.slots[i].pidfd, .events = POLLIN };
 	poll(fds, n, next_look(k));
-	if (fds[1].revents && read(k->wake_fd, &drained, sizeof(drained)) < 0)
+	if (fds[1].revents && read(k->waker.fd, &drained, sizeof(drained)) < 0)
 		return; /* nothing to read after all */
 }
 
@@ -240,6 +224,7 @@ static void let_go_of_all(struct holder *k)
 
 static int finish(struct holder *k)
 {
+	silt_waker_stop(&k->waker);
 	silt_dumps_finish(&k->dumps);
 	if (!k->h->quiet && k->dumps.main_written)
 		fprintf(stderr, "silt: wrote %s\n", k->dumps.main_path);
@@ -251,17 +236,14 @@ static int finish(struct holder *k)
 
 static int begin(struct holder *k, const struct silt_hold *h)
 {
-	pthread_t waiter;
-
 	memset(k, 0, sizeof(*k));
 	k->h = h;
 	k->page = silt_run_page(h->run);
 	k->dumps.run = h->run;
 	k->dumps.quiet = true;
 	k->signals = open_signals();
-	k->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	k->start = k->beat = now_ns();
-	if (k->signals < 0 || k->wake_fd < 0 || silt_images_init(&k->images, h->run, 0))
+	if (k->signals < 0 || silt_images_init(&k->images, h->run, 0))
 		return SILT_E_NOMEM;
 	k->images.first_pid = h->pid;
 	k->images.ended = image_ended;
@@ -269,8 +251,7 @@ static int begin(struct holder *k, const struct silt_hold *h)
 	k->page->launcher_pid = (uint32_t)getpid();
 	k->page->launcher_fd = silt_run_fd(h->run);
 	/* Without that thread children are seen at the next beat. */
-	if (!pthread_create(&waiter, NULL, futex_thread, k))
-		pthread_detach(waiter);
+	silt_waker_start(&k->waker, k->page);
 	return 0;
 }
 

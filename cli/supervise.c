@@ -6,17 +6,16 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "capture/broker.h"
+#include "cli/waker.h"
 
 /* Everything has an event; this is the bound on what an event lost for whatever reason can delay. */
 #define TICK_MS 2000
@@ -34,7 +33,7 @@ struct launcher {
 	int status;
 	int stopped; /* the signal that stopped the child, 0: it runs */
 	bool ended;
-	int wake_fd; /* eventfd, written by the futex thread */
+	struct silt_waker waker;
 	int broker_fd;
 	uint64_t next_dump_ns; /* CLOCK_MONOTONIC, 0: none */
 	unsigned dump_number;
@@ -47,20 +46,6 @@ static uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
-
-static void *futex_thread(void *arg)
-{
-	struct launcher *l = arg;
-	const uint64_t one = 1;
-
-	for (;;) {
-		uint32_t seen = __atomic_load_n(&l->page->wake, __ATOMIC_ACQUIRE);
-
-		if (write(l->wake_fd, &one, sizeof(one)) != sizeof(one))
-			return NULL;
-		syscall(SYS_futex, &l->page->wake, FUTEX_WAIT, seen, NULL, NULL, 0);
-	}
 }
 
 /* ---- names of dumps ---- */
@@ -266,13 +251,13 @@ static void loop(struct launcher *l)
 		nfds_t n = 3;
 
 		fds[0] = (struct pollfd){ .fd = l->signals.fd, .events = POLLIN };
-		fds[1] = (struct pollfd){ .fd = l->wake_fd, .events = POLLIN };
+		fds[1] = (struct pollfd){ .fd = l->waker.fd, .events = POLLIN };
 		fds[2] = (struct pollfd){ .fd = l->broker_fd, .events = POLLIN };
 		for (uint32_t i = 0; i < SILT_DB_SLOTS; i++)
 			if (l->images.slots[i].used && l->images.slots[i].pidfd >= 0)
 				fds[n++] = (struct pollfd){ .fd = l->images.slots[i].pidfd, .events = POLLIN };
 		poll(fds, n, poll_timeout(l));
-		if (fds[1].revents && read(l->wake_fd, &drained, sizeof(drained)) < 0)
+		if (fds[1].revents && read(l->waker.fd, &drained, sizeof(drained)) < 0)
 			continue;
 		__atomic_store_n(&l->page->beat, (uint32_t)(now_ns() / 1000000000), __ATOMIC_RELAXED);
 		silt_images_scan(&l->images);
@@ -327,9 +312,6 @@ static int launcher_init(struct launcher *l, const struct silt_launch *launch, s
 	l->page = silt_run_page(launch->run);
 	l->dumps.run = launch->run;
 	l->dumps.quiet = launch->quiet;
-	l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (l->wake_fd < 0)
-		return silt_error_os(err, errno, "cannot create an eventfd");
 	rc = silt_signals_open(&l->signals, err);
 	if (rc)
 		return rc;
@@ -355,7 +337,6 @@ int silt_supervise(const struct silt_launch *launch)
 {
 	static struct launcher l;
 	struct silt_error err = { 0 };
-	pthread_t waiter;
 	int rc = launcher_init(&l, launch, &err);
 
 	if (!rc)
@@ -374,9 +355,10 @@ int silt_supervise(const struct silt_launch *launch)
 	l.images.data = &l;
 	if (launch->every_ns)
 		l.next_dump_ns = now_ns() + launch->every_ns;
-	if (pthread_create(&waiter, NULL, futex_thread, &l))
+	if (silt_waker_start(&l.waker, l.page))
 		dprintf(STDERR_FILENO, "silt: cannot start a thread: requests are served late\n");
 	loop(&l);
+	silt_waker_stop(&l.waker);
 	last_dumps(&l);
 	say_result(&l);
 	silt_images_deinit(&l.images);
