@@ -56,9 +56,7 @@ def main():
         counter = os.path.join(folder, "counter")
         run = subprocess.Popen([SILT, "run", "-q", "--every", "300ms", "-o", folder + "/out.silt", "--", CHURN, counter, "3600"],
                                stdin=subprocess.DEVNULL)
-        while not word(counter, 1):
-            time.sleep(0.01)
-        while word(counter, 0) < 100000:  # what is held at a time has been reached
+        while word(counter, 0) < 100000 and run.poll() is None:  # from then on it holds as much as it ever does
             time.sleep(0.01)
         pid = word(counter, 1)
         for n in range(CAPTURES):
