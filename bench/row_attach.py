@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Attaching: time until a process is tracked against heaptrack -p, the longest stop, and what a pair costs when attached."""
 
-import json
 import os
 import re
 import shutil
@@ -10,6 +9,7 @@ import subprocess
 import time
 
 from harness import Failed, median
+from row_pair import Contestant, extra, measure, tracked
 
 THREADS, BLOCKS = 1000, 1000000
 
@@ -104,36 +104,22 @@ def longest_stop(bench):
                   stop <= 50, stop <= 5)
 
 
-def attached_pair(bench, command):
+def attached(bench, command):
     """The program stops itself at its start, is attached to, and goes on."""
-    process = bench.processes.start(command, env={**os.environ, "PAIR_STOP": "1"}, stdin=subprocess.DEVNULL,
-                                    stdout=subprocess.PIPE, cwd=bench.disk)
-    with bench.limit(process):
-        os.waitpid(process.pid, os.WUNTRACED)
-        bench.run([bench.silt, "attach", "-q", str(process.pid)])
-        os.kill(process.pid, signal.SIGCONT)
-        told = json.loads(process.stdout.read())
-        process.wait()
-    process.stdout.close()
-    return told
+    contestant = Contestant(bench, command, env={"PAIR_STOP": "1"})
+    with bench.limit(contestant.process):
+        os.waitpid(contestant.process.pid, os.WUNTRACED)
+    bench.run([bench.silt, "attach", "-q", str(contestant.process.pid)])
+    os.kill(contestant.process.pid, signal.SIGCONT)
+    return contestant
 
 
 def pair(bench):
-    bench.program("pair-equal")
-    seconds = "0.3" if bench.quick else "0.5"
+    contestants = {"untracked": Contestant, "run": tracked, "attached": attached}
     for depth in (10, 30):
-        command = [bench.program("pair-equal"), str(depth), "1", seconds]
-        times = {"untracked": [], "run": [], "attached": []}
         bench.note("attach: pair, depth %d" % depth)
-        for _ in range(bench.rounds(5)):
-            times["untracked"].append(json.loads(bench.run(command).out))
-            out = bench.path("pair.silt")
-            times["run"].append(json.loads(bench.run(bench.silt_command(command, out)).out))
-            os.unlink(out)
-            times["attached"].append(attached_pair(bench, command))
-        bench.details["attach.pair.%d" % depth] = times
-        extra = {name: median([a["cpu_ns_per_pair"] - b["cpu_ns_per_pair"] for a, b in zip(times[name], times["untracked"])])
-                 for name in ("run", "attached")}
-        ratio = extra["attached"] / max(extra["run"], 0.1)
-        bench.row("pair when attached, depth %d" % depth, "+%.1f ns" % extra["attached"], "+%.1f ns" % extra["run"],
+        bench.details["attach.pair.%d" % depth] = times = measure(bench, contestants, "equal", depth, 1)
+        ours, theirs = (extra(times, name, "untracked", "cpu_ns_per_pair") for name in ("attached", "run"))
+        ratio = ours / theirs
+        bench.row("pair when attached, depth %d" % depth, "+%.1f ns" % ours, "+%.1f ns" % theirs,
                   "%.2f" % ratio, "<= 1.2", "<= 1.0", ratio <= 1.2, ratio <= 1.0, "the rival is silt run; in processor time")
