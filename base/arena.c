@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pages.h"
+
 #define ARENA_ALIGN 16u
 #define ARENA_CHUNK (64u * 1024u)
 #define ARENA_BIG (16u * 1024u) /* from here on a request gets a chunk of its own */
@@ -92,6 +94,7 @@ static struct chunk *chunk_create(size_t payload, struct chunk **list)
 
 	if (!c)
 		return NULL;
+	silt_pages_large(c, sizeof(*c) + payload);
 	c->size = payload;
 	c->next = *list;
 	*list = c;

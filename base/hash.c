@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pages.h"
 #include "base/vec.h"
 
 uint64_t silt_hash_bytes(const void *data, size_t size)
@@ -67,6 +68,7 @@ static bool map_grow(struct silt_map *m)
 	bigger.slots = calloc(bigger.cap, sizeof(*bigger.slots));
 	if (!bigger.slots)
 		return false;
+	silt_pages_large(bigger.slots, bigger.cap * sizeof(*bigger.slots));
 	for (i = 0; i < m->cap; i++)
 		if (m->slots[i].used)
 			*map_probe(&bigger, m->slots[i].key) = m->slots[i];

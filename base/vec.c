@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/pages.h"
+
 bool silt_vec_grow(void *items_ptr, size_t *cap, size_t need, size_t element_size)
 {
 	size_t n = *cap < 8 ? 8 : *cap + *cap / 2;
@@ -20,6 +22,7 @@ bool silt_vec_grow(void *items_ptr, size_t *cap, size_t need, size_t element_siz
 	items = realloc(old, bytes);
 	if (!items)
 		return false;
+	silt_pages_large(items, bytes);
 	memcpy(items_ptr, &items, sizeof(items));
 	*cap = n;
 	return true;

@@ -185,13 +185,34 @@ struct reader {
 	int errnum;
 };
 
-#define BORROW_MIN (256u << 10) /* smaller parts are cheaper to copy than to map */
+#define BORROW_MIN (64u << 10) /* smaller parts are cheaper to copy than to map */
 
-/* Puts a part of the slot in its place by mapping it. Decoding only reads. */
+/* Puts a part of the slot in its place by mapping it. Decoding only reads, and not all of it: the kernel maps the pages around the
+ * one that is read, which costs less than to have all of them mapped at once. */
 static bool borrow(struct silt_copy *c, int fd, struct silt_extent x)
 {
-	return mmap(c->bytes + x.start, x.end - x.start, PROT_READ, MAP_PRIVATE | MAP_FIXED | MAP_POPULATE, fd,
+	return mmap(c->bytes + x.start, x.end - x.start, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd,
 		    slot_offset(c->slot) + (off_t)x.start) != MAP_FAILED;
+}
+
+/* Extents that are to be mapped, with small holes between them, become one. A hole that is read then takes memory, but never more
+ * than the data beside it. */
+static void join_extents(struct silt_extents *x)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = 1; i < x->count; i++) {
+		struct silt_extent *last = &x->list[n], next = x->list[i];
+		uint64_t hole = next.start - last->end;
+
+		if (hole <= BORROW_MIN && hole <= last->end - last->start && hole <= next.end - next.start) {
+			last->end = next.end;
+			x->bytes += hole;
+		} else {
+			x->list[++n] = next;
+		}
+	}
+	x->count = x->count ? n + 1 : 0;
 }
 
 static void *read_part(void *arg)
@@ -263,7 +284,9 @@ int silt_copy_pass(struct silt_copy *c, int db_fd, uint64_t used, struct silt_er
 		rc = find_extents(&c->extents, db_fd, c->slot, used, err);
 	if (rc)
 		return rc;
-	parallel = c->extents.bytes >= PARALLEL_MIN;
+	if (c->ended)
+		join_extents(&c->extents);
+	parallel = !c->ended && c->extents.bytes >= PARALLEL_MIN; /* to map takes no time */
 	part[0].bytes = parallel ? (c->extents.bytes / 2) & ~4095ull : c->extents.bytes;
 	part[1].skip = part[0].bytes;
 	part[1].bytes = c->extents.bytes - part[0].bytes;

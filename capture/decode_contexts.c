@@ -98,25 +98,75 @@ static uint32_t frame_of(struct silt_decode *d, uint64_t pcword)
 	return silt_vec_push(&d->frames, frame) ? number : SILT_NONE;
 }
 
-/* Appends the stack that begins at node. A chain longer than any stack can be is a cycle. */
-static int add_stack(struct silt_decode *d, uint32_t node, uint32_t flags, struct silt_error *err)
+/* Appends the frames from where `place` is outward. */
+static bool add_shared(struct silt_decode *d, struct silt_decode_place place)
 {
-	struct silt_stack st = { (uint32_t)d->stack_frames.count, 0, flags };
+	if (!silt_vec_reserve(&d->stack_frames, d->stack_frames.count + place.count))
+		return false;
+	memcpy(d->stack_frames.items + d->stack_frames.count, d->stack_frames.items + place.at,
+	       place.count * sizeof(*d->stack_frames.items));
+	d->stack_frames.count += place.count;
+	return true;
+}
 
-	while (node) {
-		const struct silt_db_node *n = db_node(d, node);
+/* Notes for the first `count` nodes of the stack that begins at node where their frames stand. */
+static void note_places(struct silt_decode *d, uint32_t node, uint32_t count, const struct silt_stack *st)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		d->places[node].at = st->frame_first + i;
+		d->places[node].count = st->frame_count - i;
+		node = db_node(d, node)->parent;
+	}
+}
+
+/* Appends the frames of the nodes from *node outward, up to one that was met before, and leaves that in *node (0: none), or the one
+ * where the chain is cut: longer than any stack can be is a cycle. *ret_count: so many frames. */
+static int add_nodes(struct silt_decode *d, uint32_t *node, uint32_t *ret_count, bool *ret_cut, struct silt_error *err)
+{
+	uint32_t count = 0;
+
+	while (*node && !(*node < d->node_count && d->places[*node].count)) {
+		const struct silt_db_node *n = db_node(d, *node);
 		uint32_t frame;
 
-		if (!n || st.frame_count > SILT_DB_MAX_DEPTH || d->stack_frames.count >= STACK_FRAMES_MAX) {
-			st.flags |= SILT_STACK_BROKEN;
-			d->cut_stacks++;
+		if (!n || count > SILT_DB_MAX_DEPTH || d->stack_frames.count >= STACK_FRAMES_MAX) {
+			*ret_cut = true;
 			break;
 		}
 		frame = frame_of(d, n->pcword);
 		if (frame == SILT_NONE || !silt_vec_push(&d->stack_frames, frame))
 			return silt_error_set(err, SILT_E_NOMEM, "out of memory for the stacks");
-		st.frame_count++;
-		node = n->parent;
+		count++;
+		*node = n->parent;
+	}
+	*ret_count = count;
+	return 0;
+}
+
+/* Appends the stack that begins at node. */
+static int add_stack(struct silt_decode *d, uint32_t node, uint32_t flags, struct silt_error *err)
+{
+	struct silt_stack st = { (uint32_t)d->stack_frames.count, 0, flags };
+	uint32_t first = node, fresh = 0;
+	bool cut = false;
+	int rc = add_nodes(d, &node, &fresh, &cut, err);
+
+	if (rc)
+		return rc;
+	st.frame_count = fresh;
+	if (!cut && node) {
+		struct silt_decode_place place = d->places[node];
+
+		cut = fresh + place.count > SILT_DB_MAX_DEPTH + 1 || d->stack_frames.count + place.count > STACK_FRAMES_MAX;
+		if (!cut && !add_shared(d, place))
+			return silt_error_set(err, SILT_E_NOMEM, "out of memory for the stacks");
+		st.frame_count += cut ? 0 : place.count;
+	}
+	if (cut) {
+		st.flags |= SILT_STACK_BROKEN;
+		d->cut_stacks++;
+	} else {
+		note_places(d, first, fresh, &st); /* what was cut may be whole elsewhere */
 	}
 	if (!silt_vec_push(&d->stacks, st))
 		return silt_error_set(err, SILT_E_NOMEM, "out of memory for the stacks");
@@ -150,10 +200,33 @@ static void add_sums(const struct silt_decode *d, uint32_t i, struct silt_contex
 }
 
 struct keys { /* what has been seen, to number it once */
-	struct silt_map stacks;   /* node | flags << 32 */
+	struct silt_map stacks;   /* node | flags << 32, where it is not that which `places` names */
 	struct silt_map contexts; /* hash of stack, epoch, kind, thread -> first candidate */
 	uint32_t *chain;          /* next context of the same hash + 1, by snapshot context */
 };
+
+/* The number of the stack that begins at node, which is added when new. */
+static int find_stack(struct silt_decode *d, struct keys *k, uint32_t node, uint32_t flags, uint32_t *ret, struct silt_error *err)
+{
+	struct silt_decode_place *place = node < d->node_count ? &d->places[node] : NULL;
+	uint32_t *slot;
+	bool fresh = true;
+
+	*ret = (uint32_t)d->stacks.count;
+	if (place && !place->stack) { /* the first that begins here: nearly all */
+		place->stack = *ret + 1;
+		return add_stack(d, node, flags, err);
+	}
+	if (place && d->stacks.items[place->stack - 1].flags == flags) {
+		*ret = place->stack - 1;
+		return 0;
+	}
+	slot = silt_map_slot(&k->stacks, node | (uint64_t)flags << 32, *ret, &fresh);
+	if (!slot)
+		return silt_error_set(err, SILT_E_NOMEM, "out of memory for the stacks");
+	*ret = *slot;
+	return fresh ? add_stack(d, node, flags, err) : 0;
+}
 
 static uint32_t find_context(struct silt_decode *d, struct keys *k, const struct silt_context *want)
 {
@@ -182,22 +255,13 @@ static int add_context(struct silt_decode *d, struct keys *k, uint32_t i, struct
 	static const struct silt_db_context unknown = { .flags = SILT_DB_STACK_BROKEN };
 	const struct silt_db_context *c = i < d->context_count ? db_context(d, i) : &unknown;
 	struct silt_context out = { 0 };
-	uint32_t flags, *slot;
-	bool fresh;
+	int rc;
 
 	if (!c)
 		c = &unknown;
-	flags = c->flags & 0xffff;
-	slot = silt_map_slot(&k->stacks, c->node | (uint64_t)flags << 32, (uint32_t)d->stacks.count, &fresh);
-	if (!slot)
-		return silt_error_set(err, SILT_E_NOMEM, "out of memory for the stacks");
-	out.stack = *slot;
-	if (fresh) {
-		int rc = add_stack(d, c->node, flags, err);
-
-		if (rc)
-			return rc;
-	}
+	rc = find_stack(d, k, c->node, c->flags & 0xffff, &out.stack, err);
+	if (rc)
+		return rc;
 	out.epoch = c->epoch;
 	out.kind = d->kinds[i];
 	out.thread = c->thread && c->thread <= d->thread_count ? d->thread_out[c->thread - 1] : SILT_NONE;
@@ -214,12 +278,11 @@ static int move_to_snapshot(struct silt_decode *d, struct silt_error *err)
 
 #define MOVE(field, count_field, vec)                                                             \
 	do {                                                                                       \
-		s->field = silt_snapshot_array(s, (vec).count, sizeof(*(vec).items));              \
-		if (!s->field)                                                                     \
+		if (silt_arena_adopt(s->arena, (vec).items))                                       \
 			return silt_error_set(err, SILT_E_NOMEM, "out of memory for the stacks");  \
-		if ((vec).count)                                                                   \
-			memcpy(s->field, (vec).items, (vec).count * sizeof(*(vec).items));         \
+		s->field = (vec).items ? (vec).items : silt_snapshot_array(s, 0, 1);               \
 		s->count_field = (uint32_t)(vec).count;                                            \
+		(vec).items = NULL;                                                                \
 		silt_vec_free(&(vec));                                                             \
 	} while (0)
 	MOVE(frames, frame_count, d->frames);
@@ -238,7 +301,8 @@ int silt_decode_contexts(struct silt_decode *d, struct silt_error *err)
 	int rc = 0;
 
 	d->context_out = calloc((size_t)d->context_count + 1, sizeof(*d->context_out));
-	if (!k.chain || !d->context_out)
+	d->places = calloc((size_t)d->node_count + 1, sizeof(*d->places));
+	if (!k.chain || !d->context_out || !d->places)
 		rc = silt_error_set(err, SILT_E_NOMEM, "out of memory for the contexts");
 	/* Of two contexts made by a race for one stack, the second's figures are added to the first's. One that counted nothing
 	 * says nothing. The last index gathers blocks whose context makes no sense. */
@@ -247,6 +311,8 @@ int silt_decode_contexts(struct silt_decode *d, struct silt_error *err)
 			rc = add_context(d, &k, i, err);
 	if (!rc)
 		rc = move_to_snapshot(d, err);
+	free(d->places);
+	d->places = NULL;
 	silt_map_deinit(&k.stacks);
 	silt_map_deinit(&k.contexts);
 	free(k.chain);

@@ -33,6 +33,13 @@ struct silt_decode_estimate { /* of one database context, when sampling */
 	double count, bytes;
 };
 
+/* Where a node's frame stands among the stacks' frames, and how many there are from it to the end of its stack. Most stacks share
+ * their outer frames with one before: those are copied from there, many times as fast as following the nodes. */
+struct silt_decode_place {
+	uint32_t at, count; /* count 0: not met yet */
+	uint32_t stack;     /* the first stack that begins at the node, + 1 */
+};
+
 struct silt_decode {
 	const struct silt_copy *copy;
 	const uint8_t *bytes; /* NULL: no database */
@@ -49,6 +56,7 @@ struct silt_decode {
 	struct silt_decode_estimate *estimates; /* the same, or NULL when not sampling */
 	uint32_t *context_out;                  /* database context -> snapshot context */
 	uint32_t *thread_out;                   /* database thread -> snapshot thread */
+	struct silt_decode_place *places;       /* by node; while contexts are decoded */
 
 	SILT_VEC(struct silt_pc_range) ranges;
 	SILT_VEC(struct silt_frame) frames;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/types.h"
+#include "base/pages.h"
 #include "cli/commands.h"
 
 struct command {
@@ -114,5 +115,6 @@ int main(int argc, char **argv)
 		return SILT_EXIT_USAGE;
 	}
 	c = find(argv[1]);
+	silt_pages_setup();
 	return c ? c->run(argc - 1, argv + 1) : unknown(argv[1]);
 }

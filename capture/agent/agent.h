@@ -273,6 +273,7 @@ struct walk_memo { /* a remembered walk; what the common way needs stands first 
 	struct walk_word *saved; /* list.uses_bp: for each frame where it saved rbp, if that matters; else a word that always holds */
 	uint32_t capacity; /* frames there is room for, the closing one left out; 0: never used */
 	uint32_t extra_count;
+	uint64_t checks; /* a bit for each of the first 64 frames: clear where its word of `saved` always holds; few do not */
 	struct walk_word extra[AGENT_EXTRA_MAX];
 } __attribute__((aligned(256)));
 #define WALK_GENERATION (1ull << 40)

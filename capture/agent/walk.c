@@ -19,18 +19,44 @@ enum { WITH_BP_WALKS = 32 };
 /* Patching is given up for a while where it mostly ends after a few frames. */
 enum { PATCH_FAR = 4, PATCH_LUCK_MAX = 8, PATCH_LUCK_MIN = -64 };
 
+/* From f on, as far as `checks` does not reach. */
+static struct walk_frame *verify_far(const struct walk_memo *m, struct walk_frame *f)
+{
+	const struct walk_word *saved = m->saved + (f - m->list.frame);
+
+	for (;; f++, saved++) /* the closing frame ends it */
+		if (word_at(f->slot) != f->pc || word_at(saved->addr) != saved->value)
+			return f;
+}
+
 struct walk_frame *memo_verify(const struct walk_memo *m, struct walk_frame *f)
 {
-	const struct walk_word *saved;
+	struct walk_frame *near = m->list.frame + WALK_CHECKS;
+	uint64_t checks;
 
 	if (LIKELY(!m->list.uses_bp))
 		return walk_verify_plain(f);
-	for (saved = m->saved + (f - m->list.frame);; f += 2, saved += 2) { /* the closing frame ends it */
-		if (word_at(f[0].slot) != f[0].pc || word_at(saved[0].addr) != saved[0].value)
+	if (UNLIKELY(f >= near))
+		return verify_far(m, f);
+	/* The bits may reach beyond the closing frame, which ends the walk first. */
+	for (checks = m->checks >> (f - m->list.frame); checks; f++) {
+		unsigned plain = (unsigned)__builtin_ctzll(checks);
+		const struct walk_frame *checked = f + plain;
+		const struct walk_word *saved = m->saved + (checked - m->list.frame);
+
+		for (; f < checked; f++)
+			if (word_at(f->slot) != f->pc)
+				return f;
+		if (word_at(f->slot) != f->pc || word_at(saved->addr) != saved->value)
 			return f;
-		if (word_at(f[1].slot) != f[1].pc || word_at(saved[1].addr) != saved[1].value)
-			return f + 1;
+		checks = checks >> plain >> 1;
 	}
+	if (LIKELY(m->list.end <= near))
+		return walk_verify_plain(f);
+	for (; f < near; f++)
+		if (word_at(f->slot) != f->pc)
+			return f;
+	return verify_far(m, f);
 }
 
 struct walk_frame *walk_verify_bp(const struct walk_memo *m, const uint64_t *fp)
@@ -139,13 +165,24 @@ static void tail_move(struct walk_list *w, struct walk_frame *dest, const struct
 	}
 }
 
+/* m's `checks` where frames have come to stand `by` places further out than they stood in `from`. */
+static uint64_t checks_moved(const struct walk_memo *from, int64_t by)
+{
+	if (by >= 0)
+		return by < WALK_CHECKS ? from->checks << by : 0;
+	/* Of what stood beyond them nothing is known: a bit set for nothing does no harm. */
+	return -by < WALK_CHECKS ? from->checks >> -by | ~0ull << (WALK_CHECKS + by) : ~0ull;
+}
+
 /* The same of what is said of saved rbp. */
 static void saved_move(struct walk_memo *m, const struct walk_frame *dest, const struct walk_memo *from, const struct walk_frame *join,
 		       uint64_t n)
 {
-	struct walk_word *to = m->saved + (dest - m->list.frame);
-	const struct walk_word *old = from->saved + (join - from->list.frame);
+	int64_t here = dest - m->list.frame, there = join - from->list.frame;
+	struct walk_word *to = m->saved + here;
+	const struct walk_word *old = from->saved + there;
 
+	m->checks = from->list.uses_bp ? checks_moved(from, here - there) : 0;
 	if (!from->list.uses_bp) {
 		for (uint64_t i = 0; i < n; i++)
 			to[i] = WALK_WORD_NONE;

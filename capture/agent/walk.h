@@ -50,6 +50,8 @@ static inline void walk_close(struct walk_list *w)
 void walk_sums(struct walk_list *w, const struct walk_frame *behind);
 /** Holds always. */
 #define WALK_WORD_NONE ((struct walk_word){ (uint64_t)&walk_closing_word, walk_closing_word })
+/** Frames that struct walk_memo's `checks` speaks of. */
+#define WALK_CHECKS 64
 /** Finds out where rbp matters, for the frames inward of `from`. */
 void study_bp(struct walk_memo *m, struct walk_frame *from);
 /** Collects what special frames read. False: the walk cannot be remembered. */

@@ -130,6 +130,7 @@ void study_bp(struct walk_memo *m, struct walk_frame *from)
 	struct walk_list *w = &m->list;
 	struct walk_word *saved = m->saved + (from - w->frame);
 	uint32_t needs = from < w->end ? from->bits & WALK_NEEDS_BP : 0;
+	uint64_t studied = (uint64_t)(from - w->frame), checks = studied < WALK_CHECKS ? m->checks >> studied : 0;
 
 	for (struct walk_frame *f = from; f-- > w->frame;) {
 		uint32_t type = CFI_TYPE(f->rule), saves = CFI_RBP_AT(f->rule) ? WALK_CHECK : 0;
@@ -139,12 +140,15 @@ void study_bp(struct walk_memo *m, struct walk_frame *from)
 		if ((f->rule & CFI_COMPACT) == CFI_FRAME_POINTER && needs) { /* the rest, in short */
 			f->bits |= WALK_CHECK | WALK_NEEDS_BP;
 			*saved = (struct walk_word){ f[1].slot - 8, f[1].bp };
+			checks = checks << 1 | 1;
 			continue;
 		}
 		needs = type == CFI_T_RBP || type == CFI_T_RBP_DEREF ? WALK_NEEDS_BP : type == CFI_T_RSP && !saves ? needs : 0;
 		f->bits = (f->bits & ~(uint32_t)(WALK_CHECK | WALK_NEEDS_BP)) | check | needs;
 		*saved = check ? (struct walk_word){ saved_bp_at(f), f[1].bp } : WALK_WORD_NONE;
+		checks = checks << 1 | (check != 0);
 	}
+	m->checks = checks; /* shifted in from the outermost on: those of frames beyond the first 64 are gone */
 }
 
 COLD bool study_specials(struct walk_memo *m)
