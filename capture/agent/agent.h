@@ -66,6 +66,28 @@ static ALWAYS_INLINE uint64_t agent_single(void)
 	return agent_hot.single_tp == AGENT_NOBODY ? agent_hot.single_kept : agent_hot.single_tp;
 }
 
+/** Is the calling thread the only one? Then what follows may do without locked operations, each of which waits for all before it, and
+ *  so for one cache miss after the other. */
+static ALWAYS_INLINE bool agent_alone(void)
+{
+	return agent_single() == arch_thread_pointer();
+}
+
+static ALWAYS_INLINE uint64_t shared_add64(bool alone, uint64_t *p, uint64_t v)
+{
+	return alone ? arch_add64_local(p, v) : ATOMIC_ADD(p, v);
+}
+
+static ALWAYS_INLINE uint32_t shared_add32(bool alone, uint32_t *p, uint32_t v)
+{
+	return alone ? arch_add32_local(p, v) : ATOMIC_ADD(p, v);
+}
+
+static ALWAYS_INLINE bool shared_cas32(bool alone, uint32_t *p, uint32_t expected, uint32_t desired)
+{
+	return alone ? arch_cas32_local(p, expected, desired) : atomic_cas32(p, expected, desired);
+}
+
 /* Ranges fixed at start; not wiped. */
 struct agent_ranges {
 	uint64_t ldso_lo, ldso_size; /* the dynamic loader's mapping */

@@ -54,6 +54,30 @@ static inline bool arch_cas64_local(uint64_t *p, uint64_t expected, uint64_t des
 	return ok;
 }
 
+static inline bool arch_cas32_local(uint32_t *p, uint32_t expected, uint32_t desired)
+{
+	bool ok;
+
+	__asm__ volatile("cmpxchgl %3, %1"
+			 : "=@ccz"(ok), "+m"(*p), "+a"(expected)
+			 : "r"(desired)
+			 : "memory");
+	return ok;
+}
+
+/* The same for adding; they return what was there. */
+static inline uint64_t arch_add64_local(uint64_t *p, uint64_t v)
+{
+	__asm__ volatile("xaddq %0, %1" : "+r"(v), "+m"(*p) : : "memory");
+	return v;
+}
+
+static inline uint32_t arch_add32_local(uint32_t *p, uint32_t v)
+{
+	__asm__ volatile("xaddl %0, %1" : "+r"(v), "+m"(*p) : : "memory");
+	return v;
+}
+
 static inline void arch_pause(void)
 {
 	__asm__ volatile("pause");

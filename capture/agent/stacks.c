@@ -99,6 +99,8 @@ uint32_t stack_level_make(struct silt_db_levels *h, uint32_t k)
 /* Puts id into the newest level that has a place for it; makes the next one when it is crowded. */
 static bool level_put(struct silt_db_levels *h, uint32_t *count, uint64_t hash, uint32_t entry)
 {
+	bool alone = agent_alone();
+
 	for (uint32_t k = ATOMIC_LOAD(count); k <= SILT_DB_LEVELS; k++) {
 		uint32_t size, *table;
 
@@ -106,7 +108,7 @@ static bool level_put(struct silt_db_levels *h, uint32_t *count, uint64_t hash, 
 			size = SILT_DB_LEVEL_SIZE(k - 1);
 			table = db_at(h->ref[k - 1]);
 			for (uint32_t i = 0; i < PROBES; i++)
-				if (atomic_cas32(&table[(hash + i) & (size - 1)], 0, entry))
+				if (shared_cas32(alone, &table[(hash + i) & (size - 1)], 0, entry))
 					return true;
 		}
 		if (k == SILT_DB_LEVELS)
@@ -153,7 +155,7 @@ static uint32_t node_intern(uint64_t pcword, uint32_t parent, bool *fresh)
 	/* A number once taken is never given back, even where no memory is found for it: the reader allows for gaps. */
 	if (ATOMIC_LOAD(&db->node_count) >= SILT_DB_NODE_SEG * SILT_DB_NODE_SEGS - 65536)
 		return 0;
-	id = ATOMIC_ADD(&db->node_count, 1);
+	id = shared_add32(agent_alone(), &db->node_count, 1);
 	seg = segment(db->node_segs, id / SILT_DB_NODE_SEG, SILT_DB_NODE_SEG * sizeof(*seg));
 	if (!seg)
 		return 0;
@@ -192,7 +194,7 @@ static uint32_t context_new(uint64_t key, uint32_t node, uint32_t flags, const s
 
 	if (ATOMIC_LOAD(&db->context_count) >= SILT_DB_CONTEXT_SEG * SILT_DB_CONTEXT_SEGS - 65536)
 		return 0;
-	id = ATOMIC_ADD(&db->context_count, 1);
+	id = shared_add32(agent_alone(), &db->context_count, 1);
 	seg = segment(db->context_segs, id / SILT_DB_CONTEXT_SEG, SILT_DB_CONTEXT_SEG * sizeof(*seg));
 	if (!seg)
 		return 0;

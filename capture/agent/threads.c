@@ -102,6 +102,7 @@ struct agent_thread *thread_find_slow(uint64_t tp)
 static void cache_flush(struct silt_db_cache_entry *e)
 {
 	uint64_t count = e->alloc_count, bytes = e->alloc_bytes;
+	bool alone = agent_alone();
 	struct silt_db_context *c;
 
 	if (!e->context || !count)
@@ -109,8 +110,8 @@ static void cache_flush(struct silt_db_cache_entry *e)
 	c = stack_context(e->context);
 	e->alloc_count = 0;
 	e->alloc_bytes = 0;
-	ATOMIC_ADD(&c->alloc_count, count);
-	ATOMIC_ADD(&c->alloc_bytes, bytes);
+	shared_add64(alone, &c->alloc_count, count);
+	shared_add64(alone, &c->alloc_bytes, bytes);
 }
 
 /* Two places make a set, one cache line. The first that holds key, or the one to put it into. */

@@ -19,13 +19,29 @@ enum { WITH_BP_WALKS = 32 };
 /* Patching is given up for a while where it mostly ends after a few frames. */
 enum { PATCH_FAR = 4, PATCH_LUCK_MAX = 8, PATCH_LUCK_MIN = -64 };
 
-/* From f on, as far as `checks` does not reach. */
-static struct walk_frame *verify_far(const struct walk_memo *m, struct walk_frame *f)
+/* Where f saved rbp still stands what it saved. */
+static ALWAYS_INLINE bool saved_holds(const struct walk_memo *m, const struct walk_frame *f)
 {
 	const struct walk_word *saved = m->saved + (f - m->list.frame);
 
-	for (;; f++, saved++) /* the closing frame ends it */
-		if (word_at(f->slot) != f->pc || word_at(saved->addr) != saved->value)
+	return word_at(saved->addr) == saved->value;
+}
+
+/* m's `checks` of f, in the lowest bit, and of what lies outward. Of frames beyond the first 64 nothing is known: they are looked at. */
+static ALWAYS_INLINE uint64_t checks_from(const struct walk_memo *m, const struct walk_frame *f)
+{
+	uint64_t i = (uint64_t)(f - m->list.frame);
+
+	if (UNLIKELY(i >= WALK_CHECKS))
+		return ~0ull;
+	return m->checks >> i | (i ? ~0ull << (WALK_CHECKS - i) : 0);
+}
+
+/* From f on, as far as `checks` does not reach. */
+static struct walk_frame *verify_far(const struct walk_memo *m, struct walk_frame *f)
+{
+	for (;; f++) /* the closing frame ends it */
+		if (word_at(f->slot) != f->pc || !saved_holds(m, f))
 			return f;
 }
 
@@ -42,12 +58,11 @@ struct walk_frame *memo_verify(const struct walk_memo *m, struct walk_frame *f)
 	for (checks = m->checks >> (f - m->list.frame); checks; f++) {
 		unsigned plain = (unsigned)__builtin_ctzll(checks);
 		const struct walk_frame *checked = f + plain;
-		const struct walk_word *saved = m->saved + (checked - m->list.frame);
 
 		for (; f < checked; f++)
 			if (word_at(f->slot) != f->pc)
 				return f;
-		if (word_at(f->slot) != f->pc || word_at(saved->addr) != saved->value)
+		if (word_at(f->slot) != f->pc || !saved_holds(m, f))
 			return f;
 		checks = checks >> plain >> 1;
 	}
@@ -94,28 +109,25 @@ enum { PATCH_RUN = 4 };
 static ALWAYS_INLINE struct walk_frame *patch(struct walk_memo *m, struct walk_frame *f, bool uses_bp)
 {
 	struct walk_frame *stop = m->list.plain_end, *behind = m->list.frame; /* behind the outermost frame that changed */
-	const struct walk_word *saved = m->saved + (f - m->list.frame);
 	uint32_t rules = 0;
 
 	while (f < stop) {
 		struct walk_frame *from = f, *until = f + PATCH_RUN < stop ? f + PATCH_RUN : stop;
+		uint64_t checks = uses_bp ? checks_from(m, f) : 0;
 
-		for (; f < until; f++) {
+		for (; f < until; f++, checks >>= 1) {
 			uint64_t pc = word_at(f->slot);
 			uint32_t rule = rule_get(pc);
 
-			if (UNLIKELY((rule ^ f->rule) << 8) || (uses_bp && word_at(saved->addr) != saved->value))
+			if (UNLIKELY((rule ^ f->rule) << 8) || (UNLIKELY(checks & 1) && !saved_holds(m, f)))
 				goto stuck;
 			behind = pc != f->pc ? f + 1 : behind;
 			f->pc = pc;
 			f->rule = rule;
 			rules |= rule;
-			saved++;
 		}
-		if (UNLIKELY(behind <= from)) {
+		if (UNLIKELY(behind <= from))
 			f = memo_verify(m, f);
-			saved = m->saved + (f - m->list.frame);
-		}
 	}
 stuck:
 	m->list.rules |= rules;
