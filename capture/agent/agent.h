@@ -95,6 +95,7 @@ struct agent_ranges {
 	uint64_t skip_lo, skip_size; /* the allocator's own module, when it is not libc: its inner calls are not the program's */
 	/* Where hooks stand at the functions' entries, calls from inside libc pass them too. */
 	uint64_t libc_lo, libc_size; /* whose mappings are not the program's */
+	uint32_t linked_in; /* the allocator is part of the program: which mappings are its own shows only in the stack */
 	uint32_t more_count;
 	struct silt_agent_skip more[SILT_AGENT_SKIPS]; /* the bodies of the hooked functions */
 };

@@ -87,7 +87,7 @@ struct silt_agent_attach {
 	uint32_t single_threaded;
 	uint32_t operators_allocate, strdup_allocates, no_syscalls;
 	uint32_t argv_size, module_count, skip_count;
-	uint32_t reserved;
+	uint32_t linked_in; /* 1: the allocator is part of the program */
 	uint64_t find_object; /* _dl_find_object, 0: none */
 	uint64_t ldso_lo, ldso_size;
 	uint64_t skip_lo, skip_size; /* the allocator's module, where that is not libc */

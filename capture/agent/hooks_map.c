@@ -2,6 +2,7 @@
 /* Hooks of the program's own anonymous mappings, kept as a kind of their own. libc's and ld.so's inner mmap calls do not pass
  * here, and the allocator module's are left out, so heap memory is not counted twice. */
 #include "capture/agent/real.h"
+#include "capture/agent/recover.h"
 
 #include <asm/unistd.h>
 #include <linux/mman.h>
@@ -19,6 +20,12 @@ static bool own_caller(const uint64_t *fp)
 	return agent_skips(fp[1]) || fp[1] - agent_ranges.libc_lo < agent_ranges.libc_size;
 }
 
+/* Does the program's own allocator map this? It was called by a hook then. */
+static bool for_heap(const uint64_t *fp)
+{
+	return UNLIKELY(agent_ranges.linked_in) && walk_finds_agent(fp) == WALK_AGENT_THERE;
+}
+
 static ALWAYS_INLINE void *map(void *p, size_t size, int flags, const uint64_t *fp)
 {
 	if (p == FAILED || !agent_ready() || own_caller(fp))
@@ -26,7 +33,7 @@ static ALWAYS_INLINE void *map(void *p, size_t size, int flags, const uint64_t *
 	size = (size + 4095) & ~(size_t)4095;
 	if (agent_db()->side_high) /* what was there is gone, by MAP_FIXED or by a system call that nobody saw */
 		side_cut((uint64_t)p, (uint64_t)p + size, NULL, 0);
-	if ((flags & MAP_ANONYMOUS_FLAG) && !(flags & MAP_STACK_FLAG) && size >= agent_hot.options.mmap_min)
+	if ((flags & MAP_ANONYMOUS_FLAG) && !(flags & MAP_STACK_FLAG) && size >= agent_hot.options.mmap_min && !for_heap(fp))
 		agent_record_kind((uint64_t)p, size, fp, KIND_MMAP);
 	return p;
 }

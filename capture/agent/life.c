@@ -362,6 +362,7 @@ static void learn(const struct silt_agent_attach *a)
 	agent_ranges.skip_size = a->skip_size;
 	agent_ranges.libc_lo = a->libc_lo;
 	agent_ranges.libc_size = a->libc_size;
+	agent_ranges.linked_in = a->linked_in;
 	agent_ranges.own_lo = (uint64_t)__ehdr_start;
 	agent_ranges.own_size = (uint64_t)_end - (uint64_t)__ehdr_start;
 	memcpy(agent_ranges.more, a->skips, sizeof(agent_ranges.more));

@@ -137,7 +137,10 @@ static void plan_skips(struct silt_attach *a, struct silt_agent_attach *t)
 	silt_addr lo = 0;
 	uint64_t size = 0;
 
-	if (a->malloc.module != s->libc) {
+	t->linked_in = a->malloc.module == s->exe && a->malloc.module != s->libc;
+	if (t->linked_in) {
+		/* The program's calls come from the same module: of the allocator only the hooked functions are known. */
+	} else if (a->malloc.module != s->libc) {
 		t->skip_lo = s->modules[a->malloc.module].start;
 		t->skip_size = s->modules[a->malloc.module].end - t->skip_lo;
 	} else if (glibc_range(s, &lo, &size)) {
