@@ -29,6 +29,8 @@ int silt_run_environment(const struct silt_run *run, const char *agent, const ch
 			 size_t agent_size, char *ret_preload_env, size_t preload_size, struct silt_error *err);
 struct silt_db_run *silt_run_page(struct silt_run *run);
 int silt_run_fd(const struct silt_run *run);
+/** Notes that the process attached to had allocated nothing before. */
+void silt_run_from_start(struct silt_run *run);
 /** Bytes allocated in a slot's process since it is tracked: what a snapshot's contexts would add up to. */
 int silt_run_allocated(const struct silt_run *run, uint32_t slot, uint64_t *ret_bytes);
 /** Gives a slot's memory back and marks it free, now or (where forked children may still want to read it) in some seconds' calls of

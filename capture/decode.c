@@ -304,13 +304,13 @@ static int write_notes(struct silt_decode *d, struct silt_error *err)
 		return rc;
 	if (!rc)
 		rc = note_inheritance(d, err);
-	if (!rc && d->db->attached)
+	if (!rc && d->db->attached && d->db->attached != SILT_DB_ATTACHED_AT_START)
 		rc = silt_snapshot_note(d->s, err, "silt was attached to the running process: blocks allocated before that %s",
 					d->db->attached == 1 ? "are not included" : "have no call stack");
 	if (!rc && d->db->own_malloc)
 		rc = silt_snapshot_note(d->s, err,
 					"the program has an allocator of its own linked in: what it allocates with that is "
-					"not seen; announce it with silt.h, or link the allocator as a shared library");
+					"not seen here; start the program itself with `silt run`, or attach to it");
 	if (!rc && d->options.sample_bytes)
 		rc = silt_snapshot_note(d->s, err, "figures are estimates: one allocation in about %llu bytes was sampled",
 					(unsigned long long)d->options.sample_bytes);

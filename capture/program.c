@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/types.h"
+#include "capture/attach/elf_view.h"
 #include "capture/library_search.h"
 #include "symbols/elf_reader.h"
 
@@ -191,7 +192,55 @@ static int check_elf(const char *path, const struct silt_elf_info *info, struct 
 	return 0;
 }
 
-int silt_program_check(const char *path, const char *preload, char *ret_variant, size_t size, struct silt_error *err)
+static bool defines(const struct silt_elf_table *t, const char *name)
+{
+	struct silt_elf_symbol symbol;
+
+	return silt_elf_view_find(t, name, &symbol);
+}
+
+/* Sanitizers bring an allocator of their own, which passes the calls on. */
+static bool is_sanitized(const struct silt_elf_table *t)
+{
+	static const char *const names[] = { "__asan_init", "__hwasan_init", "__lsan_init", "__msan_init", "__tsan_init" };
+
+	for (size_t i = 0; i < SILT_ARRAY_LEN(names); i++)
+		if (defines(t, names[i]))
+			return true;
+	return false;
+}
+
+/* The kernel gives no rights to a set-user-ID program that is traced. */
+static bool is_set_id(const char *path)
+{
+	struct stat st;
+
+	return !stat(path, &st) && (st.st_mode & (S_ISUID | S_ISGID)) && geteuid() != 0;
+}
+
+static int choose_way(const char *path, const struct silt_elf_info *info, enum silt_program_way *ret, struct silt_error *err)
+{
+	struct silt_elf_view view;
+	int fd, rc;
+
+	*ret = SILT_PROGRAM_LOADED;
+	if (!info->exports_malloc || is_set_id(path))
+		return 0;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return silt_error_os(err, errno, "cannot open %s", path);
+	rc = silt_elf_view_open(fd, path, &view, err);
+	close(fd);
+	if (rc)
+		return rc;
+	if (defines(&view.dynamic, "malloc") && defines(&view.dynamic, "free") && !is_sanitized(&view.dynamic))
+		*ret = SILT_PROGRAM_HOOKED;
+	silt_elf_view_close(&view);
+	return 0;
+}
+
+int silt_program_check(const char *path, const char *preload, char *ret_variant, size_t size, enum silt_program_way *ret_way,
+		       struct silt_error *err)
 {
 	struct silt_elf_info *info;
 	char program[4200];
@@ -199,6 +248,7 @@ int silt_program_check(const char *path, const char *preload, char *ret_variant,
 	int rc;
 
 	ret_variant[0] = '\0';
+	*ret_way = SILT_PROGRAM_LOADED;
 	snprintf(program, sizeof(program), "%s", path);
 	for (int i = 0; i < SCRIPT_DEPTH; i++)
 		if (!script_interpreter(program, program, sizeof(program)))
@@ -211,6 +261,8 @@ int silt_program_check(const char *path, const char *preload, char *ret_variant,
 	rc = silt_elf_inspect(program, info, err);
 	if (!rc)
 		rc = check_elf(program, info, err);
+	if (!rc)
+		rc = choose_way(program, info, ret_way, err);
 	if (!rc) {
 		variant = preload_variant(preload);
 		if (!variant)

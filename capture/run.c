@@ -167,6 +167,15 @@ bool silt_run_asan_environment(const char *old, char *ret, size_t size)
 	return n > 0 && (size_t)n < size;
 }
 
+void silt_run_from_start(struct silt_run *run)
+{
+	uint32_t attached = SILT_DB_ATTACHED_AT_START;
+	off_t at = (off_t)(SILT_DB_SLOT_OFFSET + offsetof(struct silt_db, attached));
+
+	if (pwrite(run->fd, &attached, sizeof(attached), at) != sizeof(attached))
+		return; /* then reports warn of blocks that are not there */
+}
+
 static int64_t now_ns(void)
 {
 	struct timespec t;

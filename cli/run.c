@@ -2,14 +2,18 @@
 /* silt run: start a program under tracking. */
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/io.h"
+#include "capture/attach_process.h"
 #include "capture/program.h"
+#include "capture/start.h"
 #include "cli/commands.h"
 #include "cli/quantity.h"
 #include "cli/supervise.h"
@@ -174,11 +178,41 @@ static int set_environment(const struct silt_launch *launch, struct silt_error *
 	return rc;
 }
 
+/* The agent in the environment, for the program and what it runs. */
+static int prepare_loaded(struct settings *s, const char *variant, char *agent, size_t size, struct silt_error *err)
+{
+	int rc = silt_agent_find(variant, agent, size, err);
+
+	if (!rc)
+		rc = silt_run_create(&s->db, &s->launch.run, err);
+	return rc ? rc : set_environment(&s->launch, err);
+}
+
+/* The program is started here, and attached to before it does anything. False: it is gone again, and had done nothing; err says why. */
+static bool prepare_hooked(struct settings *s, struct silt_error *err)
+{
+	struct silt_attach_report report;
+
+	if (silt_start_stopped(s->launch.program, s->launch.argv, &s->launch.started, err))
+		return false;
+	if (silt_attach_process(s->launch.started, &s->db, &s->launch.run, &report, err)) {
+		kill(s->launch.started, SIGKILL);
+		waitpid(s->launch.started, NULL, 0);
+		s->launch.started = 0;
+		return false;
+	}
+	silt_run_from_start(s->launch.run);
+	if (report.note[0])
+		fprintf(stderr, "silt: warning: %s\n", report.note);
+	return true;
+}
+
 int silt_cmd_run(int argc, char **argv)
 {
 	static char program[4096], agent[4096];
 	struct settings s = { .db = SILT_TRACK_DEFAULTS };
 	struct silt_error err = { 0 };
+	enum silt_program_way way;
 	char variant[32];
 	int rc = parse_arguments(&s, argc, argv);
 
@@ -191,15 +225,13 @@ int silt_cmd_run(int argc, char **argv)
 	}
 	s.launch.program = program;
 	s.launch.agent = agent;
-	rc = silt_program_check(program, getenv("LD_PRELOAD"), variant, sizeof(variant), &err);
-	if (!rc)
-		rc = silt_agent_find(variant, agent, sizeof(agent), &err);
+	rc = silt_program_check(program, getenv("LD_PRELOAD"), variant, sizeof(variant), &way, &err);
 	if (!rc)
 		rc = check_output(s.launch.output, &err);
-	if (!rc)
-		rc = silt_run_create(&s.db, &s.launch.run, &err);
-	if (!rc)
-		rc = set_environment(&s.launch, &err);
+	if (!rc && way == SILT_PROGRAM_HOOKED && !prepare_hooked(&s, &err))
+		fprintf(stderr, "silt: warning: the allocator that is linked into %s cannot be hooked: %s\n", program, err.msg);
+	if (!rc && !s.launch.started)
+		rc = prepare_loaded(&s, variant, agent, sizeof(agent), &err);
 	if (!rc)
 		rc = silt_supervise(&s.launch);
 	else

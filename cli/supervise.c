@@ -339,7 +339,9 @@ int silt_supervise(const struct silt_launch *launch)
 	struct silt_error err = { 0 };
 	int rc = launcher_init(&l, launch, &err);
 
-	if (!rc)
+	if (!rc && launch->started)
+		l.child = launch->started;
+	else if (!rc)
 		rc = start_child(&l, &err);
 	if (rc) {
 		dprintf(STDERR_FILENO, "silt: %s\n", err.msg);
@@ -348,6 +350,7 @@ int silt_supervise(const struct silt_launch *launch)
 	choose_output(&l);
 	if (silt_images_init(&l.images, launch->run, l.child)) {
 		dprintf(STDERR_FILENO, "silt: out of memory: %s runs on without dumps\n", launch->argv[0]);
+		kill(l.child, SIGCONT);
 		waitpid(l.child, &l.status, 0);
 		return 3;
 	}
@@ -357,6 +360,8 @@ int silt_supervise(const struct silt_launch *launch)
 		l.next_dump_ns = now_ns() + launch->every_ns;
 	if (silt_waker_start(&l.waker, l.page))
 		dprintf(STDERR_FILENO, "silt: cannot start a thread: requests are served late\n");
+	if (launch->started)
+		kill(launch->started, SIGCONT);
 	loop(&l);
 	silt_waker_stop(&l.waker);
 	last_dumps(&l);

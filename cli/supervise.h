@@ -19,6 +19,7 @@ struct silt_launch {
 	uint64_t every_ns;  /* 0: no periodic dumps */
 	bool quiet;
 	struct silt_run *run;
+	pid_t started; /* it is there already, stopped; 0: it is to be started */
 };
 
 /** Runs it to its end, writing all dumps. Returns the exit status for this process; when the program was killed by a

@@ -318,7 +318,8 @@ struct silt_db {
 	char exe[1024];      /* the program's file, as /proc/self/exe named it at the start */
 	char argv[1024];     /* its arguments, each followed by a NUL, cut at the end */
 	uint32_t argv_size;  /* bytes of that */
-	uint32_t attached;   /* 0: tracked from its start; 1: attached to; 2: and the blocks of before are entered */
+	uint32_t attached;   /* 0: tracked from its start; 1: attached to; 2: and the blocks of before are entered; or the next */
+#define SILT_DB_ATTACHED_AT_START 3u /* before it had allocated anything */
 	uint64_t unknown_frees; /* atomic: blocks given back that were never seen: from before the attach, or filtered out */
 	uint32_t node_segs[SILT_DB_NODE_SEGS];       /* refs */
 	uint32_t context_segs[SILT_DB_CONTEXT_SEGS]; /* refs */
