@@ -29,8 +29,8 @@
 struct starting {
 	pid_t pid;
 	uint64_t ldso_lo, ldso_hi;
-	bool inside;		   /* a system call was entered */
-	bool cache_goes;	   /* the call unmaps /etc/ld.so.cache, which is the last thing that glibc's loader does */
+	bool inside;     /* a system call was entered */
+	bool cache_goes; /* the call unmaps /etc/ld.so.cache, which is the last thing that glibc's loader does */
 };
 
 /* Waits until it is traced. PTRACE_TRACEME would not do: its exec sends a SIGTRAP, which would kill where the tracer has gone. */
@@ -138,7 +138,7 @@ static const char *name_at(const struct silt_maps *maps, uint64_t addr)
 /* Where the loader is: the auxiliary vector says where it begins (AT_BASE), the memory map where it ends. */
 static int find_loader(struct starting *s, struct silt_error *err)
 {
-	struct silt_maps maps = { 0 };
+	struct silt_maps maps = {0};
 	const char *name;
 	char path[64], *text;
 	size_t size;
@@ -164,12 +164,13 @@ static int find_loader(struct starting *s, struct silt_error *err)
 		if (maps.regions[i].name && !strcmp(maps.regions[i].name, name))
 			s->ldso_hi = maps.regions[i].end;
 	silt_maps_deinit(&maps);
-	return name ? 0 : silt_error_set(err, SILT_E_NOT_FOUND, "process %d has no loader that can be found", s->pid);
+	return name ? 0
+		    : silt_error_set(err, SILT_E_NOT_FOUND, "process %d has no loader that can be found", s->pid);
 }
 
 static bool is_cache(const struct starting *s, uint64_t addr)
 {
-	struct silt_maps maps = { 0 };
+	struct silt_maps maps = {0};
 	const char *name;
 	bool is;
 
@@ -237,7 +238,7 @@ static int leave_stopped(struct starting *s, struct silt_error *err)
 
 int silt_start_stopped(const char *path, char *const argv[], pid_t *ret, struct silt_error *err)
 {
-	struct starting s = { 0 };
+	struct starting s = {0};
 	int rc = spawn(path, argv, &s.pid, err);
 
 	if (rc)
