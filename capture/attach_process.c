@@ -190,6 +190,20 @@ static void tell_holder(struct silt_db_run *page, uint32_t slot)
 	close(holder);
 }
 
+static bool is_held(const struct silt_db_run *page)
+{
+	int holder = open_holder(page);
+
+	if (holder >= 0)
+		close(holder);
+	return holder >= 0;
+}
+
+static int started_by_run(pid_t pid, struct silt_error *err)
+{
+	return silt_error_set(err, SILT_E_INVAL, "process %d was started by `silt run`: it can only be tracked to its end", pid);
+}
+
 static int detach_alone(pid_t pid, uint64_t *ret_stop_ns, struct silt_error *err)
 {
 	struct silt_db_run *page = MAP_FAILED;
@@ -201,12 +215,16 @@ static int detach_alone(pid_t pid, uint64_t *ret_stop_ns, struct silt_error *err
 	if (rc)
 		return rc;
 	if (state == SILT_ATTACH_NONE && tracked)
-		return silt_error_set(err, SILT_E_INVAL, "process %d was started by `silt run`: it can only be tracked to its end", pid);
+		return started_by_run(pid, err);
 	/* A forked child that has not allocated yet has none of its own. */
 	if (tracked && !silt_target_db_open(pid, &db, &fd, NULL))
 		page = mmap(NULL, SILT_DB_RUN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (fd >= 0)
 		close(fd);
+	if (page != MAP_FAILED && page->from_start && is_held(page)) {
+		munmap(page, SILT_DB_RUN_SIZE);
+		return started_by_run(pid, err);
+	}
 	rc = silt_detach(pid, ret_stop_ns, err);
 	if (page == MAP_FAILED)
 		return rc;

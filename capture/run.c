@@ -172,6 +172,7 @@ void silt_run_from_start(struct silt_run *run)
 	uint32_t attached = SILT_DB_ATTACHED_AT_START;
 	off_t at = (off_t)(SILT_DB_SLOT_OFFSET + offsetof(struct silt_db, attached));
 
+	run->page->from_start = 1;
 	if (pwrite(run->fd, &attached, sizeof(attached), at) != sizeof(attached))
 		return; /* then reports warn of blocks that are not there */
 }

@@ -105,6 +105,7 @@ struct silt_db_run {
 	uint32_t mark_next;     /* atomic: marks ever asked for; index modulo SILT_DB_RUN_MARKS */
 	uint64_t claims;        /* atomic: slots ever claimed */
 	uint32_t beat;          /* launcher: counts up about once a second; agents may be without a clock (seccomp) */
+	uint32_t from_start;    /* 1: attached to by the launcher that had just started it, which stays until it ends */
 	uint64_t inherited;     /* atomic: bytes of tables that forked children have copied, over all slots in use */
 	struct silt_db_slot_entry slots[SILT_DB_SLOTS];
 	struct silt_db_mark marks[SILT_DB_RUN_MARKS];

@@ -61,6 +61,10 @@ int main(int argc, char **argv)
 		return 1;
 	if (argc > 1 && !strcmp(argv[1], "term"))
 		raise(SIGTERM);
+	if (argc > 1 && !strcmp(argv[1], "stop")) {
+		f = fopen(argv[2], "w");
+		raise(SIGSTOP);
+	}
 	return 7;
 }
 """
@@ -128,6 +132,23 @@ def attached():
             check_clean(target.pid, target.fds)
 
 
+def while_it_runs(folder, program):
+    """Captures are as ever, and it cannot be detached from."""
+    with subprocess.Popen([os.environ["SILT"], "run", "-q", "-o", os.path.join(folder, "last.silt"), "--", program, "stop",
+                           os.path.join(folder, "stopped")]) as p:
+        wait_until(lambda: [i for i in processes_of(program) if status(i, "State")[0] == "T" and status(i, "TracerPid") == "0"
+                            and "silt-agent" in open(f"/proc/{i}/maps", encoding="utf-8").read()
+                            and os.path.exists(os.path.join(folder, "stopped"))], "it does not stop")
+        pid = processes_of(program)[0]
+        report = show(pid)
+        check(of(report, "keep")[0] == 1000, f"captured: {of(report, 'keep')}")
+        said = silt("detach", pid, wanted=3)[2]
+        check("started by `silt run`" in said, said)
+        os.kill(pid, signal.SIGCONT)
+        check(p.wait(30) == 7, f"it ended with {p.returncode}")
+    os.unlink(os.path.join(folder, "stopped"))
+
+
 def started():
     with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
         for allocator, program in build(folder).items():
@@ -148,6 +169,7 @@ def started():
             check(of(child, "keep")[0] == 1000, f"{allocator}: the child does not know its parent's blocks")
             os.unlink(os.path.join(folder, children[0]))
             silt("run", "-q", "-o", out, "--", program, "term", wanted=-signal.SIGTERM)
+            while_it_runs(folder, program)
             for f in os.listdir(folder):
                 if f.endswith(".silt"):
                     os.unlink(os.path.join(folder, f))
