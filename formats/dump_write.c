@@ -143,13 +143,18 @@ static int put_end(struct dump_pool *p, struct dump_writer *dw, struct silt_erro
 	return put_bytes(dw, bytes, sizeof(bytes), err);
 }
 
-static unsigned thread_count(const struct silt_write_options *opts)
+/* Compressing less than this takes a thread less time than starting one. */
+#define ALONE_MAX 50000u
+
+static unsigned thread_count(const struct silt_snapshot *s, const struct silt_write_options *opts)
 {
 	uint64_t limit = silt_limit_default(SILT_LIMIT_WRITE_THREADS);
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
 
 	if (opts && opts->threads)
 		return opts->threads;
+	if (s->blocks.count + s->stack_frame_count + s->context_count + s->region_count < ALONE_MAX)
+		return 1;
 	return processors < 1 ? 1 : (unsigned)((uint64_t)processors < limit ? (uint64_t)processors : limit);
 }
 
@@ -201,7 +206,7 @@ int silt_dump_write_fd(int fd, const char *name, const struct silt_snapshot *s,
 		ret = process_tag(s, &dw.tag, err);
 	if (ret)
 		return ret;
-	p = dump_pool_create(thread_count(opts), level, dw.tag, put_chunk, &dw);
+	p = dump_pool_create(thread_count(s, opts), level, dw.tag, put_chunk, &dw);
 	if (!p)
 		return silt_error_set(err, SILT_E_NOMEM, "%s: out of memory", name);
 	dump_file_header_put(header, dw.tag);
