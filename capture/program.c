@@ -224,8 +224,6 @@ static int choose_way(const char *path, const struct silt_elf_info *info, enum s
 	int fd, rc;
 
 	*ret = SILT_PROGRAM_LOADED;
-	if (!info->exports_malloc || is_set_id(path))
-		return 0;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return silt_error_os(err, errno, "cannot open %s", path);
@@ -233,7 +231,10 @@ static int choose_way(const char *path, const struct silt_elf_info *info, enum s
 	close(fd);
 	if (rc)
 		return rc;
-	if (defines(&view.dynamic, "malloc") && defines(&view.dynamic, "free") && !is_sanitized(&view.dynamic))
+	if (silt_elf_view_private_malloc(&view))
+		*ret = SILT_PROGRAM_PRIVATE;
+	if (info->exports_malloc && !is_set_id(path) && defines(&view.dynamic, "malloc") && defines(&view.dynamic, "free") &&
+	    !is_sanitized(&view.dynamic))
 		*ret = SILT_PROGRAM_HOOKED;
 	silt_elf_view_close(&view);
 	return 0;

@@ -11,6 +11,7 @@
 int silt_program_find(const char *name, char *ret_path, size_t size, struct silt_error *err);
 enum silt_program_way {
 	SILT_PROGRAM_LOADED, /* the agent is loaded into it at its start */
+	SILT_PROGRAM_PRIVATE, /* so it is, but what the program allocates by an allocator linked in under other names is not seen */
 	SILT_PROGRAM_HOOKED, /* that would not do, for it has its allocator linked in: its functions are hooked when it is there */
 };
 /**

@@ -230,6 +230,11 @@ int silt_cmd_run(int argc, char **argv)
 		rc = check_output(s.launch.output, &err);
 	if (!rc && way == SILT_PROGRAM_HOOKED && !prepare_hooked(&s, &err))
 		fprintf(stderr, "silt: warning: the allocator that is linked into %s cannot be hooked: %s\n", program, err.msg);
+	if (!rc && way == SILT_PROGRAM_PRIVATE)
+		fprintf(stderr,
+			"silt: warning: an allocator is linked into %s under names of its own (like je_malloc): what it allocates with that is "
+			"not seen\n",
+			program);
 	if (!rc && !s.launch.started)
 		rc = prepare_loaded(&s, variant, agent, sizeof(agent), &err);
 	if (!rc)

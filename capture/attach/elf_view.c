@@ -149,6 +149,27 @@ bool silt_elf_view_find(const struct silt_elf_table *t, const char *name, struct
 	return s.rank > 0;
 }
 
+static void take_private(void *data, const char *name, const struct silt_elf_symbol *symbol, bool hidden_version)
+{
+	static const char *const names[] = { "je_malloc", "_rjem_malloc", "mi_malloc", "tc_malloc", "rpmalloc" };
+	const char **found = data;
+
+	(void)hidden_version;
+	if (symbol->type != STT_FUNC)
+		return;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcmp(name, names[i]))
+			*found = names[i];
+}
+
+const char *silt_elf_view_private_malloc(const struct silt_elf_view *v)
+{
+	const char *found = NULL;
+
+	silt_elf_view_each(v->full.count ? &v->full : &v->dynamic, take_private, &found);
+	return found;
+}
+
 const uint8_t *silt_elf_view_at(const struct silt_elf_view *v, uint64_t vaddr, uint64_t size)
 {
 	for (uint32_t i = 0; i < v->header->e_phnum; i++) {

@@ -37,6 +37,9 @@ int silt_elf_view_open(int fd, const char *name, struct silt_elf_view *ret, stru
 void silt_elf_view_close(struct silt_elf_view *v);
 /** A definition of name in a table; the default version before others. */
 bool silt_elf_view_find(const struct silt_elf_table *t, const char *name, struct silt_elf_symbol *ret);
+/** The name of an allocation function that allocators have where they are linked in beside the C library's (jemalloc's prefixes, mimalloc);
+ *  NULL: none. Such a function is called by the program alone. */
+const char *silt_elf_view_private_malloc(const struct silt_elf_view *v);
 /** For many names at once: calls found for every definition in the table, in its order. */
 void silt_elf_view_each(const struct silt_elf_table *t,
 			void (*found)(void *data, const char *name, const struct silt_elf_symbol *symbol, bool hidden_version),

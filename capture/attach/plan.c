@@ -168,6 +168,15 @@ static int no_malloc(const struct silt_survey *s, struct silt_error *err)
 			      s->status.name);
 }
 
+static void note_private(struct silt_attach *a)
+{
+	const char *name = silt_elf_view_private_malloc(&a->survey.modules[a->survey.exe].view);
+
+	if (name)
+		snprintf(a->note, sizeof(a->note),
+			 "an allocator is linked into the program under a name of its own (%s): what it allocates with that is not seen", name);
+}
+
 int silt_plan_make(struct silt_attach *a, struct silt_error *err)
 {
 	struct silt_agent_attach *t = silt_image_attach(&a->image);
@@ -207,6 +216,8 @@ int silt_plan_make(struct silt_attach *a, struct silt_error *err)
 		rc = no_malloc(&a->survey, err);
 	if (!rc)
 		plan_skips(a, t);
+	if (!rc && a->malloc.module != a->survey.exe && a->survey.exe != SILT_NONE)
+		note_private(a);
 	return rc;
 }
 

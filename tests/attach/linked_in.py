@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Programs that have their allocator linked in: attached to while they work, and started by `silt run`, which hooks them at their start.
 
-usage: linked_in.py [attached|started|killed]…   environment: SILT, SILT_SOURCE
+usage: linked_in.py [attached|started|killed|own_names]…   environment: SILT, SILT_SOURCE
 """
 import json
 import os
@@ -175,6 +175,31 @@ def started():
                     os.unlink(os.path.join(folder, f))
 
 
+OWN_NAMES = r"""
+#include <stdlib.h>
+__attribute__((noipa)) void *je_malloc(size_t n)
+{
+	static char pool[1000];
+	return pool + n;
+}
+int main(void)
+{
+	return je_malloc(10) == malloc(10);
+}
+"""
+
+
+def own_names():
+    """An allocator that is linked in under names of its own is not seen: that is said."""
+    with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
+        out = os.path.join(folder, "own")
+        subprocess.run(["gcc", "-O1", "-x", "c", "-", "-o", out], input=OWN_NAMES, text=True, check=True)
+        said = silt("run", "-q", "-o", os.path.join(folder, "x.silt"), "--", out)[2]
+        check("je_malloc" in said, f"not warned of: {said}")
+        said = silt("run", "-q", "-o", os.path.join(folder, "x.silt"), "--", "true")[2]
+        check(not said, f"warned of nothing: {said}")
+
+
 def processes_of(program):
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -209,4 +234,4 @@ def killed():
         print(f"{finished} of 60 programs had begun when silt was killed, and went on to their end")
 
 
-sys.exit(main({"attached": attached, "started": started, "killed": killed}))
+sys.exit(main({"attached": attached, "started": started, "killed": killed, "own_names": own_names}))
