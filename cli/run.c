@@ -232,8 +232,8 @@ int silt_cmd_run(int argc, char **argv)
 		fprintf(stderr, "silt: warning: the allocator that is linked into %s cannot be hooked: %s\n", program, err.msg);
 	if (!rc && way == SILT_PROGRAM_PRIVATE)
 		fprintf(stderr,
-			"silt: warning: an allocator is linked into %s under names of its own (like je_malloc): what it allocates with that is "
-			"not seen\n",
+			"silt: warning: an allocator is linked into %s under names of its own (like je_malloc): what it allocates with "
+			"that is not seen\n",
 			program);
 	if (!rc && !s.launch.started)
 		rc = prepare_loaded(&s, variant, agent, sizeof(agent), &err);

@@ -174,7 +174,8 @@ static void note_private(struct silt_attach *a)
 
 	if (name)
 		snprintf(a->note, sizeof(a->note),
-			 "an allocator is linked into the program under a name of its own (%s): what it allocates with that is not seen", name);
+			 "an allocator is linked into the program under a name of its own (%s): what it allocates with that is not seen",
+			 name);
 }
 
 int silt_plan_make(struct silt_attach *a, struct silt_error *err)
