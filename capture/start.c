@@ -231,7 +231,9 @@ static int leave_stopped(struct starting *s, struct silt_error *err)
 {
 	int status;
 
-	if (ptrace(PTRACE_DETACH, s->pid, NULL, (void *)(intptr_t)SIGSTOP) || wait_for(s->pid, &status))
+	/* Sent first, not by the detach, which the program would take as a signal of its own only later: should this process end now,
+	 * the SIGCONT that then comes must find it. */
+	if (kill(s->pid, SIGSTOP) || ptrace(PTRACE_DETACH, s->pid, NULL, NULL) || wait_for(s->pid, &status))
 		return silt_error_os(err, errno, "cannot leave process %d stopped", s->pid);
 	return WIFSTOPPED(status) ? 0 : ended(s, err);
 }

@@ -150,6 +150,9 @@ static int wait_stop(struct silt_inject *in, uint64_t limit_ns, int *ret_status,
 		}
 		if (r == in->tid || (r < 0 && errno == ECHILD)) {
 			in->attached = false;
+			if (r == in->tid && WIFSIGNALED(*ret_status))
+				return silt_error_set(err, SILT_E_NOT_FOUND, "thread %d of process %d was killed by signal %d", in->tid,
+						      in->pid, WTERMSIG(*ret_status));
 			return silt_error_set(err, SILT_E_NOT_FOUND, "thread %d of process %d ended", in->tid, in->pid);
 		}
 		if (now_ns() - start > limit_ns)
