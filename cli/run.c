@@ -196,8 +196,11 @@ static bool prepare_hooked(struct settings *s, struct silt_error *err)
 	if (silt_start_stopped(s->launch.program, s->launch.argv, &s->launch.started, err))
 		return false;
 	if (silt_attach_process(s->launch.started, &s->db, &s->launch.run, &report, err)) {
-		kill(s->launch.started, SIGKILL);
-		waitpid(s->launch.started, NULL, 0);
+		/* Who traces its own child has reaped it when it ended meanwhile: then its number may be another's by now. */
+		if (waitpid(s->launch.started, NULL, WNOHANG) == 0) {
+			kill(s->launch.started, SIGKILL);
+			waitpid(s->launch.started, NULL, 0);
+		}
 		s->launch.started = 0;
 		return false;
 	}
