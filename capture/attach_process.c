@@ -118,11 +118,28 @@ static int open_started(pid_t pid, struct silt_attach **ret, struct silt_error *
 	}
 }
 
-static int attach_alone(pid_t pid, const struct silt_db_options *options, struct silt_run **ret,
-			struct silt_attach_report *report, struct silt_error *err)
+static int attach_once(pid_t pid, bool outside, const struct silt_db_options *options, struct silt_run **ret,
+		       struct silt_attach_report *report, struct silt_error *err)
 {
 	struct silt_attach *a = NULL;
 	struct silt_before before;
+	int rc = open_started(pid, &a, err);
+
+	if (!rc) {
+		silt_before_open(&before, pid);
+		before.outside = outside;
+		rc = attach(a, &before, options, ret, report, err);
+		silt_before_close(&before);
+	}
+	silt_attach_close(a);
+	if (rc && a)
+		silt_detach(pid, NULL, NULL); /* what was mapped so far; nothing when nothing was */
+	return rc;
+}
+
+static int attach_alone(pid_t pid, const struct silt_db_options *options, struct silt_run **ret,
+			struct silt_attach_report *report, struct silt_error *err)
+{
 	struct silt_db_options own = *options;
 	struct silt_target_status status;
 	int rc;
@@ -133,15 +150,10 @@ static int attach_alone(pid_t pid, const struct silt_db_options *options, struct
 		own.flags |= SILT_DB_NO_FOLLOW;
 	rc = clear_way(pid, err);
 	if (!rc)
-		rc = open_started(pid, &a, err);
-	if (!rc) {
-		silt_before_open(&before, pid);
-		rc = attach(a, &before, &own, ret, report, err);
-		silt_before_close(&before);
-	}
-	silt_attach_close(a);
-	if (rc && a)
-		silt_detach(pid, NULL, NULL); /* what was mapped so far; nothing when nothing was */
+		rc = attach_once(pid, false, &own, ret, report, err);
+	/* Memory that the map calls readable need not be (guard regions, protection keys). The kernel reads it for us, and says no. */
+	if (rc && report->walk_faulted)
+		rc = attach_once(pid, true, &own, ret, report, err);
 	return rc;
 }
 

@@ -176,7 +176,7 @@ static int find_blocks(struct silt_before *b, const struct silt_heap_thread *thr
 		       struct silt_attach_blocks *ret, struct silt_error *err)
 {
 	struct silt_heap_plan plan;
-	int rc = all ? SILT_E_UNSUPPORTED : silt_heap_plan(b->heap, &b->at_stop, threads, count, &plan, err);
+	int rc = all || b->outside ? SILT_E_UNSUPPORTED : silt_heap_plan(b->heap, &b->at_stop, threads, count, &plan, err);
 
 	if (!rc)
 		return put_plan(b, &plan, ret);

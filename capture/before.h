@@ -10,6 +10,7 @@ struct silt_before {
 	pid_t pid;
 	int db_fd; /* borrowed */
 	bool was_stopped; /* by job control */
+	bool outside;	  /* set by the caller: nothing is left for the agent to walk */
 	struct silt_heap_thread *threads; /* of the stop under way, when busy was asked; with a thousand it takes milliseconds */
 	struct silt_maps maps, at_stop;
 	struct silt_target_modules modules;

@@ -307,6 +307,9 @@ static int write_notes(struct silt_decode *d, struct silt_error *err)
 	if (!rc && d->db->attached && d->db->attached != SILT_DB_ATTACHED_AT_START)
 		rc = silt_snapshot_note(d->s, err, "silt was attached to the running process: blocks allocated before that %s",
 					d->db->attached == 1 ? "are not included" : "have no call stack");
+	if (!rc && d->db->own_pid && d->db->exec_pid == d->db->own_pid)
+		rc = silt_snapshot_note(d->s, err,
+					"the process became another program by exec, which is not tracked: this is the state before that");
 	if (!rc && d->db->own_malloc)
 		rc = silt_snapshot_note(d->s, err,
 					"the program has an allocator of its own linked in: what it allocates with that is "

@@ -242,6 +242,9 @@ static void say_result(const struct settings *s, const struct silt_attach_report
 			"silt: warning: threads were inside malloc whenever process %d was stopped: a few of the blocks allocated "
 			"before now may be missing, or gone already\n",
 			s->hold.pid);
+	else if (r->before_known && r->before_note[0])
+		fprintf(stderr, "silt: warning: not all blocks that process %d allocated before now are included: %s\n", s->hold.pid,
+			r->before_note);
 	if (r->note[0])
 		fprintf(stderr, "silt: warning: %s\n", r->note);
 	if (s->hold.quiet)

@@ -200,17 +200,30 @@ static int env_done(struct exec_env *x, int result)
 	return result;
 }
 
+/* What tells a reader that this database shows the state before an exec. A child made by vfork shares it, and is not meant. */
+static void note_exec(bool begins)
+{
+	struct silt_db *db = agent_hot.base ? agent_db() : NULL;
+
+	if (db && db->own_pid && !agent_no_syscalls && db->own_pid == (uint32_t)sys_getpid())
+		ATOMIC_RELEASE(&db->exec_pid, begins ? db->own_pid : 0);
+}
+
 /* A forked child that becomes another program, or fails to. */
 static void exec_before(void)
 {
 	if (agent_asleep())
 		undo_leave();
+	else
+		note_exec(true);
 }
 
 static int exec_failed(struct exec_env *x, int result)
 {
 	if (agent_asleep())
 		undo_stay();
+	else
+		note_exec(false);
 	return env_done(x, result);
 }
 #define EXEC(x, name, ...) (exec_before(), exec_failed(&(x), REAL(name)(__VA_ARGS__)))

@@ -276,6 +276,7 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 	db->slot = slot;
 	db->pid = agent_run->slots[slot].pid;
 	db->parent_pid = reach_parent_number();
+	db->own_pid = agent_no_syscalls ? 0 : (uint32_t)sys_getpid();
 	db->epoch = 1;
 	db->mapped = mapped;
 	db->base = (uint64_t)db;

@@ -23,7 +23,7 @@
 
 #define SILT_DB_RUN_MAGIC 0x6e7552744c695321ull /* "!SiLtRun" */
 #define SILT_DB_MAGIC 0x62446574536c6953ull
-#define SILT_DB_VERSION 3u
+#define SILT_DB_VERSION 4u
 #define SILT_DB_NAME "silt-db"
 
 #define SILT_DB_RUN_SIZE 65536ull /* bytes of the run area that are mapped */
@@ -301,6 +301,8 @@ struct silt_db {
 	uint32_t context_count; /* atomic: next context */
 	uint32_t thread_count;  /* atomic */
 	uint32_t module_count;  /* atomic: entries ever claimed */
+	uint32_t own_pid;    /* the process as it numbers itself; 0: not known */
+	uint32_t exec_pid;   /* atomic: own_pid while it tries to become another program; where that worked it stays so */
 	uint32_t own_malloc; /* 1: the program itself defines malloc: its calls of it never reach the agent */
 	uint32_t root_ref, side_ref, node_hash_ref, context_hash_ref, module_ref, thread_ref;
 	uint64_t root_parts[SILT_DB_ROOT_PARTS / 64]; /* atomic: parts of the root written to */

@@ -539,6 +539,7 @@ static int enter_blocks(struct silt_attach *a, const struct silt_attach_walk *wa
 		rc = silt_inject_arm(&a->inject, a->stub, err);
 	if (!rc)
 		rc = enter_found(a, walk, stop, report, err);
+	report->walk_faulted = a->inject.faulted;
 	if (!rc)
 		rc = close_in_target(a, a->db_fd, err);
 	silt_inject_end(&a->inject);

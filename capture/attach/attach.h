@@ -30,6 +30,7 @@ struct silt_attach_report {
 	uint32_t functions;  /* hooked */
 	uint64_t before;     /* blocks entered that were there before */
 	bool before_known;   /* the allocator could be walked */
+	bool walk_faulted;   /* the agent met memory it could not read; the process goes on, not attached to */
 	bool before_busy;    /* but threads were inside it at that moment: a few of those blocks may be gone already */
 	char before_note[200]; /* why not, or what of it could not be, or "" */
 	char note[400];	     /* what else a user should know, or "" */

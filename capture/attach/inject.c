@@ -27,12 +27,7 @@
 #define THREADS_TRIED 50u
 #define SIGNALS_MANY 20 /* from then on they are held back for the moment it takes to begin */
 
-/* Error codes of interrupted system calls that are inside the kernel until the thread leaves it (include/linux/errno.h). */
-enum { RESTART_SYS = -512, RESTART_NOINTR = -513, RESTART_NOHAND = -514, RESTART_BLOCK = -516 };
-
 #define STOPS_MAX 1000000	/* of the agent in one operation: it maps memory as it needs it */
-
-enum { STUB_AGENT_NAME = 108, STUB_DB_NAME = 124, STUB_END = 136, STUB_MAGIC_AT = SILT_STUB_SIZE - 8 };
 
 static uint64_t now_ns(void)
 {
@@ -40,16 +35,6 @@ static uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
-
-silt_addr silt_inject_agent_name(const struct silt_inject *in)
-{
-	return in->stub + STUB_AGENT_NAME;
-}
-
-silt_addr silt_inject_db_name(const struct silt_inject *in)
-{
-	return in->stub + STUB_DB_NAME;
 }
 
 static int get_regs(const struct silt_inject *in, struct user_regs_struct *ret, struct silt_error *err)
@@ -72,61 +57,11 @@ static int set_regs(const struct silt_inject *in, const struct user_regs_struct 
 	return 0;
 }
 
-static bool restarts(const struct user_regs_struct *r)
-{
-	int64_t v = (int64_t)r->rax;
-
-	return (int64_t)r->orig_rax >= 0 &&
-	       (v == RESTART_SYS || v == RESTART_NOINTR || v == RESTART_NOHAND || v == RESTART_BLOCK);
-}
-
-static uint8_t *put_mov(uint8_t *p, uint8_t rex, uint8_t opcode, uint64_t value)
-{
-	p[0] = rex;
-	p[1] = opcode;
-	memcpy(p + 2, &value, 8);
-	return p + 10;
-}
-
-/* syscall; mov $value, register for all that the call may change; jmp to where the thread stood; names. Flags come back with
- * the system call. */
-static void build_stub(const struct user_regs_struct *r, uint8_t stub[SILT_STUB_SIZE])
-{
-	uint64_t magic = SILT_STUB_MAGIC, rax = r->rax, rip = r->rip;
-	uint8_t *p = stub;
-
-	if (restarts(r)) { /* as arch_do_signal_or_restart of arch/x86/kernel/signal.c does */
-		rip -= 2;
-		rax = (int64_t)r->rax == RESTART_BLOCK ? SYS_restart_syscall : r->orig_rax;
-	}
-	memset(stub, 0xcc, SILT_STUB_SIZE);
-	*p++ = 0x0f;
-	*p++ = 0x05;
-	p = put_mov(p, 0x48, 0xbf, r->rdi);
-	p = put_mov(p, 0x48, 0xbe, r->rsi);
-	p = put_mov(p, 0x48, 0xba, r->rdx);
-	p = put_mov(p, 0x49, 0xba, r->r10);
-	p = put_mov(p, 0x49, 0xb8, r->r8);
-	p = put_mov(p, 0x49, 0xb9, r->r9);
-	p = put_mov(p, 0x48, 0xb9, r->rcx);
-	p = put_mov(p, 0x49, 0xbb, r->r11);
-	p = put_mov(p, 0x48, 0xb8, rax);
-	memcpy(p, "\xff\x25\0\0\0\0", 6);
-	memcpy(p + 6, &rip, 8);
-	memcpy(stub + STUB_AGENT_NAME, SILT_AGENT_IMAGE_NAME, sizeof(SILT_AGENT_IMAGE_NAME));
-	memcpy(stub + STUB_DB_NAME, SILT_DB_NAME, sizeof(SILT_DB_NAME));
-	memcpy(stub + STUB_MAGIC_AT, &magic, 8);
-}
-
-_Static_assert(2 + 9 * 10 + 6 + 8 <= STUB_AGENT_NAME && STUB_AGENT_NAME + sizeof(SILT_AGENT_IMAGE_NAME) <= STUB_DB_NAME &&
-		       STUB_DB_NAME + sizeof(SILT_DB_NAME) <= STUB_END && STUB_END <= STUB_MAGIC_AT,
-	       "the stub's parts overlap");
-
 static int write_stub(struct silt_inject *in, struct silt_error *err)
 {
 	uint8_t stub[SILT_STUB_SIZE];
 
-	build_stub(&in->regs, stub);
+	silt_stub_build(&in->regs, stub);
 	if (pwrite(in->mem, stub, sizeof(stub), (off_t)in->stub) != sizeof(stub))
 		return silt_error_os(err, errno, "cannot write to the memory of process %d", in->pid);
 	in->written = true;
@@ -206,6 +141,71 @@ static int let_signal_through(struct silt_inject *in, int status, struct silt_er
 	if (!rc)
 		rc = get_regs(in, &in->regs, err);
 	return rc ? rc : write_stub(in, err);
+}
+
+/* ---- the agent's own faults ---- */
+
+/* What a thread has that the agent changes while it runs, and gives back at its end. */
+struct kept {
+	uint64_t mask;
+	struct iovec extended; /* iov_len 0: unknown */
+	uint8_t bytes[SILT_AGENT_XSTATE];
+	uint32_t held; /* signals that are to be sent again */
+};
+
+static int keep(const struct silt_inject *in, struct kept *k, struct silt_error *err)
+{
+	k->held = 0;
+	k->extended = (struct iovec){ k->bytes, sizeof(k->bytes) };
+	if (ptrace(PTRACE_GETREGSET, in->tid, NT_X86_XSTATE, &k->extended))
+		k->extended.iov_len = 0;
+	if (ptrace(PTRACE_GETSIGMASK, in->tid, sizeof(k->mask), &k->mask))
+		return silt_error_os(err, errno, "cannot read the signal mask of thread %d", in->tid);
+	return 0;
+}
+
+/* Signals that an instruction causes. The agent leaves them unblocked: the kernel would take the program's handler away. */
+static bool is_fault_signal(int sig)
+{
+	return sig == SIGSEGV || sig == SIGBUS || sig == SIGILL || sig == SIGFPE || sig == SIGTRAP;
+}
+
+/* The agent runs on behalf of us alone: what it does wrong, or what memory does to it that only looks as if it could be read, must not
+ * end the program. The thread goes home as if nothing had been. */
+static int survive(struct silt_inject *in, struct kept *k, const siginfo_t *si, const struct user_regs_struct *at, struct silt_error *err)
+{
+	int rc = set_regs(in, &in->regs, err);
+
+	in->faulted = true;
+	if (!rc && k->extended.iov_len)
+		ptrace(PTRACE_SETREGSET, in->tid, NT_X86_XSTATE, &k->extended);
+	ptrace(PTRACE_SETSIGMASK, in->tid, sizeof(k->mask), &k->mask);
+	if (!rc)
+		rc = settle(in, SIGTRAP | 0x80, err); /* the signal is not delivered */
+	if (!rc)
+		rc = get_regs(in, &in->regs, err);
+	return rc ? rc : silt_error_set(err, SILT_E_INTERNAL, "the agent got signal %d at 0x%llx in process %d, from address %p; the process goes on without it",
+					si->si_signo, (unsigned long long)at->rip, in->pid, si->si_addr);
+}
+
+/* The thread has stopped with a signal while it ran the agent: that of a fault, or one that somebody sent. */
+static int meet_signal(struct silt_inject *in, struct kept *k, int sig, const struct user_regs_struct *at, int status, struct silt_error *err)
+{
+	siginfo_t si = { 0 };
+
+	if (!is_fault_signal(sig))
+		return let_signal_through(in, status, err); /* the agent has unblocked them: it is done */
+	if (ptrace(PTRACE_GETSIGINFO, in->tid, 0, &si) || si.si_code > 0)
+		return survive(in, k, &si, at, err);
+	k->held |= 1u << sig;
+	return 0;
+}
+
+static void send_held(const struct silt_inject *in, const struct kept *k)
+{
+	for (int sig = 1; sig < 32; sig++)
+		if (k->held >> sig & 1)
+			syscall(SYS_tgkill, in->pid, in->tid, sig);
 }
 
 static char thread_state(pid_t pid, pid_t tid)
@@ -421,11 +421,16 @@ int silt_inject_call(struct silt_inject *in, long number, const uint64_t args[6]
 int silt_inject_enter(struct silt_inject *in, silt_addr entry, struct silt_error *err)
 {
 	struct user_regs_struct r = { 0 };
-	int status = 0, rc = start_at(in, entry, SYS_getpid, NULL, err);
+	struct kept kept;
+	int status = 0, rc = keep(in, &kept, err), sig = 0;
 
-	for (int stops = 0; !rc && !signal_of(status); stops++) {
+	if (!rc)
+		rc = start_at(in, entry, SYS_getpid, NULL, err);
+	for (int stops = 0; !rc; stops++) {
 		rc = get_regs(in, &r, err);
-		if (rc || (r.rip == in->stub + 2 && r.orig_rax == SYS_getpid))
+		if (rc || (!sig && r.rip == in->stub + 2 && r.orig_rax == SYS_getpid))
+			break;
+		if (sig && ((rc = meet_signal(in, &kept, sig, &r, status, err)) || !is_fault_signal(sig)))
 			break;
 		if (stops > STOPS_MAX)
 			rc = silt_error_set(err, SILT_E_INTERNAL, "the agent does not come to an end in process %d", in->pid);
@@ -433,11 +438,11 @@ int silt_inject_enter(struct silt_inject *in, silt_addr entry, struct silt_error
 			silt_fault_point();
 		if (!rc)
 			rc = next_stop(in, &status, err);
+		sig = rc ? 0 : signal_of(status);
 	}
-	if (!rc && signal_of(status))
-		rc = let_signal_through(in, status, err);
-	else if (!rc)
+	if (!rc && !sig)
 		rc = next_stop(in, &status, err);
+	send_held(in, &kept);
 	silt_fault_point();
 	return rc;
 }

@@ -34,6 +34,7 @@ struct silt_inject {
 	uint8_t saved[SILT_STUB_SIZE]; /* what stood where the stub is */
 	bool written, attached;
 	bool adopted; /* it stays stopped at the end */
+	bool faulted; /* the agent did, in enter: it must not be run again, and cannot be relied on */
 	struct user_regs_struct regs; /* the thread's own: what it goes on with */
 	uint64_t since_ns; /* when it was asked to stop */
 	uint64_t stop_ns;  /* how long it stood, known after end */
@@ -53,8 +54,11 @@ int silt_inject_arm(struct silt_inject *in, silt_addr stub, struct silt_error *e
 /** One system call. *ret_value is what the kernel returned: -4095..-1 are errors. */
 int silt_inject_call(struct silt_inject *in, long number, const uint64_t args[6], int64_t *ret_value,
 		     struct silt_error *err);
-/** Lets the thread run the agent's code at entry, which ends by way of the stub with getpid: see agent/attach_enter.S. */
+/** Lets the thread run the agent's code at entry, which ends by way of the stub with getpid: see agent/attach_enter.S. INTERNAL, and
+ *  faulted is set: the agent met a fault (memory that cannot be read although the memory map says so); the thread is as it was. */
 int silt_inject_enter(struct silt_inject *in, silt_addr entry, struct silt_error *err);
+/** Fills a stub for a thread with these registers (stub.c). */
+void silt_stub_build(const struct user_regs_struct *r, uint8_t stub[SILT_STUB_SIZE]);
 /** Puts the thread's registers and the stub's bytes back, and lets go. Safe after any failure. */
 void silt_inject_end(struct silt_inject *in);
 

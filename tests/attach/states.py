@@ -75,22 +75,16 @@ def waits():
     """The only thread sits in a system call: it must end by itself, at its time, with its result."""
     for fault in (None, 4, 6, 24, 40):  # with silt killed in the middle, too
         env = {"SILT_FAULT": str(fault)} if fault else {}
-        with contextlib.ExitStack() as stack:
-            started = {kind: stack.enter_context(waiting(kind, WAIT)) for kind in KINDS}
-            late = [kind for kind, p in started.items() if not visit(kind, p, env)]
-            for kind, p in started.items():
-                check_result(kind, p, WAIT, fault)
-            # A machine under load had not come to them all in time: these by themselves, with more of it.
-            for kind in late:
-                seconds = WAIT
-                while True:
-                    seconds *= 4
-                    check(seconds < 400, f"{kind}: it is over before anything can be done")
-                    p = stack.enter_context(waiting(kind, seconds))
-                    in_time = visit(kind, p, env)
+        kinds, seconds = list(KINDS), WAIT
+        while kinds:
+            check(seconds < 400, f"{kinds}: they are over before anything can be done")
+            with contextlib.ExitStack() as stack:
+                started = {kind: stack.enter_context(waiting(kind, seconds)) for kind in kinds}
+                # A machine under load does not come to them all in time: those again, with more of it.
+                kinds = [kind for kind, p in started.items() if not visit(kind, p, env)]
+                for kind, p in started.items():
                     check_result(kind, p, seconds, fault)
-                    if in_time:
-                        break
+            seconds *= 4
 
 
 def stopped():

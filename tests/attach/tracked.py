@@ -104,6 +104,108 @@ def before():
                     p.kill()
 
 
+GUARDED = r"""
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define BLOCKS 4000
+
+static char *keep[BLOCKS];
+static volatile sig_atomic_t met;
+static volatile double sum;
+
+static void on_fault(int sig)
+{
+	(void)sig;
+	met++;
+}
+
+int main(int argc, char **argv)
+{
+	sigset_t set, now;
+	char *page;
+
+	signal(SIGSEGV, on_fault);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	sigprocmask(SIG_SETMASK, &set, NULL);
+	for (int i = 0; i < BLOCKS; i++)
+		keep[i] = malloc(100);
+	page = (char *)(((uintptr_t)keep[BLOCKS / 2] + 4095) & ~4095ul);
+	if (madvise(page, 4096, 102)) /* MADV_GUARD_INSTALL */
+		return 77;
+	for (long n = 0;; n++) {
+		double x = 1;
+
+		for (int i = 0; i < 1000; i++)
+			x = x * 1.0000001 + i;
+		if (n && x != sum)
+			return 3; /* the registers of floating point were changed */
+		sum = x;
+		(void)argv;
+		free(malloc(100000));
+		if (sigprocmask(SIG_SETMASK, NULL, &now) || sigismember(&now, SIGUSR2) != 1 || sigismember(&now, SIGUSR1) || (argc < 2 && met > 1))
+			return 4;
+		if (argc < 2 && met) {
+			puts("asked");
+			fflush(stdout);
+			met = 0;
+		} else if (n % 1000 == 0) {
+			puts("works");
+			fflush(stdout);
+		}
+	}
+}
+"""
+
+
+def guarded():
+    """Memory of the heap that the map calls readable and is not: a fault of the agent's must not be the program's end."""
+    with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
+        out = os.path.join(folder, "guarded")
+        subprocess.run(["gcc", "-O1", "-D_GNU_SOURCE", "-x", "c", "-o", out, "-"], input=GUARDED.encode(), check=True)
+        with subprocess.Popen([out], stdout=subprocess.PIPE, text=True) as p:
+            try:
+                if not p.stdout.readline():
+                    p.wait()
+                    if p.returncode == 77:
+                        skip("this kernel has no guard regions (MADV_GUARD_INSTALL, Linux 6.13)")
+                fds = descriptors(p.pid)
+                for _ in range(8):
+                    err = silt("attach", p.pid)[2]
+                    said = re.search(r"(\d+) blocks there before", err)
+                    # About 4096 / 112 of them cannot be seen.
+                    check(said and 3950 <= int(said.group(1)) <= 3970 and "not all blocks" in err, err)
+                    report = show(p.pid)
+                    check(report["totals"]["count"] >= 3950, report["totals"])
+                    silt("detach", "-q", p.pid)
+                    check_clean(p.pid, fds)
+                    p.send_signal(signal.SIGSEGV)  # the handler is still there
+                    line = p.stdout.readline()
+                    while line == "works\n":
+                        line = p.stdout.readline()
+                    check(line == "asked\n", f"{line}, status {p.poll()}")
+            finally:
+                p.kill()
+        with subprocess.Popen([out, "storm"], stdout=subprocess.PIPE, text=True) as p:
+            p.stdout.readline()
+            storm = subprocess.Popen([sys.executable, "-c", f"import os, time\nwhile not time.sleep(0.0005): os.kill({p.pid}, {int(signal.SIGSEGV)})"])
+            try:
+                for _ in range(5):  # sent by others, it is no fault of the agent's
+                    silt("attach", "-q", p.pid)
+                    silt("detach", "-q", p.pid)
+                check(p.stdout.readline() == "works\n", f"status {p.poll()}")
+            finally:
+                storm.kill()
+                storm.wait()
+                p.kill()
+
+
 THROWS = r"""
 #include <cstdio>
 #include <new>
@@ -257,7 +359,7 @@ def name():
         silt("detach", wanted=2)
 
 
-TESTS = {f.__name__: f for f in (allocators, linked, before, mapping, exceptions, holder, name)}
+TESTS = {f.__name__: f for f in (allocators, linked, before, guarded, mapping, exceptions, holder, name)}
 
 if __name__ == "__main__":
     sys.exit(main(TESTS))

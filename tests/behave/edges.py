@@ -242,6 +242,24 @@ def shell(folder):
         check(how + ": the command is tracked", len(leaves(run)) == 1, run)
 
 
+def replaced(folder):
+    """A dump says where its program became another one that cannot be tracked; not where that failed, nor for what a child became."""
+    note = "became another program by exec"
+    if not os.environ["SILT_STATIC"]:
+        return skip("exec", "there is no C library to link statically with")
+    target = "x = list(range(99999))\nimport os, subprocess\n%s"
+    for name, code, wanted in (
+            ("static", "os.execv(%r, ['static'])" % os.environ["SILT_STATIC"], True),
+            ("nothing there", "try:\n os.execv('/nowhere', ['x'])\nexcept OSError: pass", False),
+            ("by a child", "subprocess.run([%r])" % os.environ["SILT_STATIC"], False),
+            ("by a forked child", "if os.fork() == 0: os.execv(%r, ['static'])\nos.wait()" % os.environ["SILT_STATIC"], False),
+            ("one that is tracked", "os.execv('/bin/true', ['true'])", False)):
+        run = Run(folder, ["/usr/bin/python3", "-c", target % code])
+        r = subprocess.run([SILT, "show", "--json", run.out], capture_output=True, text=True, timeout=60)
+        check("exec, %s: %s" % (name, "noted" if wanted else "not noted"), r.returncode == 0 and (note in r.stdout) == wanted,
+              (run, r.stdout[:600], r.stderr))
+
+
 def vector(folder):
     """What lies behind the environment is where the program looks for it, and the environment is what it would be."""
     for name, env in (("usual", dict(os.environ)), ("one entry", {"A": "1"}), ("with LD_PRELOAD", {"B": "2", "LD_PRELOAD": PLUG, "C": ""}),
@@ -434,7 +452,7 @@ def sanitizers(folder):
 
 
 PARTS = {"proc": no_proc, "pidns": pid_namespaces, "unreadable": unreadable, "limits": limits, "disk": full_disk, "stack": small_stack,
-         "shell": shell, "vector": vector, "full": full_database, "musl": musl, "deep": deep_libraries, "dlclose": closed, "threads": threads,
+         "shell": shell, "replaced": replaced, "vector": vector, "full": full_database, "musl": musl, "deep": deep_libraries, "dlclose": closed, "threads": threads,
          "wrap": wrap, "heirs": heirs, "exhausted": exhausted, "sanitizers": sanitizers}
 
 
