@@ -20,6 +20,7 @@
 #define INSTANT_NS 20000l       /* what a thread runs in one round, at least */
 #define STOP_NS 200000000ull    /* what stopping it again may take */
 #define STACK_WORDS 48u         /* looked through for return addresses into the allocator */
+#define LEAF_WORDS 8u           /* the same, of a function that does little more than a system call */
 
 #if defined(__x86_64__)
 
@@ -34,17 +35,37 @@ static bool where(const struct silt_stopped_thread *t, struct at *ret)
 	return t->state == SILT_HELD_STOPPED && t->has_regs;
 }
 
-/* The allocator's frames lie near the top of the stack of what it called; but so may words left over from earlier calls. */
-static bool was_called(pid_t pid, const struct silt_heap *heap, const struct at *at)
+static size_t read_words(pid_t pid, silt_addr at, void *words, size_t size)
 {
-	uint64_t words[STACK_WORDS];
-	struct iovec local = { words, sizeof(words) }, remote = { (void *)(uintptr_t)at->sp, sizeof(words) };
+	struct iovec local = { words, size }, remote = { (void *)(uintptr_t)at, size };
 	ssize_t n = process_vm_readv(pid, &local, 1, &remote, 1, 0);
 
-	for (size_t i = 0; n > 0 && i < (size_t)n / 8; i++)
+	return n > 0 ? (size_t)n / 8 : 0;
+}
+
+/* The allocator's frames lie near the top of the stack of what it called; but so may words left over from earlier calls. */
+static bool was_called(pid_t pid, const struct silt_heap *heap, const struct at *at, size_t look)
+{
+	uint64_t words[STACK_WORDS];
+	size_t n = read_words(pid, at->sp, words, look * 8);
+
+	for (size_t i = 0; i < n; i++)
 		if (silt_heap_in_allocator(heap, words[i]))
 			return true;
 	return false;
+}
+
+/* Where the allocator takes no lock, a thread may stand in what it has called in program code, too: in memcpy, between a block's new
+ * place and the end of its old one; behind (or before) the instruction by which memory is mapped. Such functions make no frames
+ * of their own, or small ones in the case of system calls. */
+static bool was_called_by_leaf(pid_t pid, const struct silt_heap *heap, const struct at *at)
+{
+	uint64_t code = 0;
+
+	if (was_called(pid, heap, at, 1))
+		return true;
+	read_words(pid, at->pc - 8, &code, 8);
+	return code >> 48 == 0x050f && was_called(pid, heap, at, LEAF_WORDS); /* syscall */
 }
 
 static bool is_inside(pid_t pid, const struct silt_heap *heap, const struct at *at, bool locked)
@@ -56,9 +77,10 @@ static bool is_inside(pid_t pid, const struct silt_heap *heap, const struct at *
 	case SYS_mremap:
 	case SYS_mprotect:
 	case SYS_madvise:
-		return silt_heap_in_allocator(heap, at->pc) || was_called(pid, heap, at);
+		return silt_heap_in_allocator(heap, at->pc) || was_called(pid, heap, at, STACK_WORDS);
 	case ~0ull:
-		return silt_heap_in_allocator(heap, at->pc) || (locked && was_called(pid, heap, at));
+		return silt_heap_in_allocator(heap, at->pc) || (locked && was_called(pid, heap, at, STACK_WORDS)) ||
+		       was_called_by_leaf(pid, heap, at);
 	default:
 		return false; /* one that waits for a lock has none */
 	}
@@ -69,7 +91,7 @@ bool silt_settle_needed(pid_t pid, const struct silt_heap *heap, const struct si
 	for (uint32_t i = 0; i < count; i++) {
 		struct at at = { threads[i].pc, threads[i].sp, threads[i].call };
 
-		if (at.sp && at.call != ~0ull && is_inside(pid, heap, &at, false))
+		if (at.sp && is_inside(pid, heap, &at, false))
 			return true;
 	}
 	return false;
@@ -137,13 +159,22 @@ static bool run_inside(struct silt_stop *stop, struct silt_heap *heap, struct si
 	return true;
 }
 
+/* One that was let run and has not stopped again in time. */
+static bool any_runs(const struct silt_stop *stop)
+{
+	for (uint32_t i = 0; i < stop->count; i++)
+		if (stop->threads[i].state == SILT_HELD_SEIZED)
+			return true;
+	return false;
+}
+
 bool silt_settle(struct silt_stop *stop, struct silt_heap *heap, struct silt_heap_thread *threads)
 {
 	uint64_t start = now_ns();
 
 	for (unsigned i = 0; i < ROUNDS_MAX && now_ns() - start < SETTLE_NS; i++)
 		if (!run_inside(stop, heap, threads))
-			return !silt_heap_busy(heap, threads, stop->count);
+			return !any_runs(stop) && !silt_heap_busy(heap, threads, stop->count);
 	return false;
 }
 

@@ -16,9 +16,9 @@
 bool silt_settle(struct silt_stop *stop, struct silt_heap *heap, struct silt_heap_thread *threads);
 
 /**
- * Is one of these stopped threads in a system call that the allocator made for memory? It holds no lock there, and a block may be
- * neither in the heap nor with the program: malloc maps a large one before it writes the header. What silt_heap_busy sees is not
- * looked at again.
+ * Is one of these stopped threads in what the allocator called without a lock: for memory, or to copy a block? A block may be neither in
+ * the heap nor with the program there: malloc maps a large one before it writes the header; or twice in the heap: realloc gives the old
+ * one back last. What silt_heap_busy sees need not be seen here.
  */
 bool silt_settle_needed(pid_t pid, const struct silt_heap *heap, const struct silt_heap_thread *threads, uint32_t count);
 
