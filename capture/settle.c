@@ -159,12 +159,16 @@ static bool run_inside(struct silt_stop *stop, struct silt_heap *heap, struct si
 	return true;
 }
 
-/* One that was let run and has not stopped again in time. */
-static bool any_runs(const struct silt_stop *stop)
+/* One that was let run and has not stopped again in time, or sleeps too deeply to be stopped. */
+static bool any_left(const struct silt_stop *stop, const struct silt_heap *heap, const struct silt_heap_thread *threads)
 {
-	for (uint32_t i = 0; i < stop->count; i++)
-		if (stop->threads[i].state == SILT_HELD_SEIZED)
+	for (uint32_t i = 0; i < stop->count; i++) {
+		struct at at = { threads[i].pc, threads[i].sp, threads[i].call };
+
+		if (stop->threads[i].state == SILT_HELD_SEIZED ||
+		    (stop->threads[i].state == SILT_HELD_ASLEEP && at.sp && is_inside(stop->pid, heap, &at, false)))
 			return true;
+	}
 	return false;
 }
 
@@ -174,7 +178,7 @@ bool silt_settle(struct silt_stop *stop, struct silt_heap *heap, struct silt_hea
 
 	for (unsigned i = 0; i < ROUNDS_MAX && now_ns() - start < SETTLE_NS; i++)
 		if (!run_inside(stop, heap, threads))
-			return !any_runs(stop) && !silt_heap_busy(heap, threads, stop->count);
+			return !any_left(stop, heap, threads) && !silt_heap_busy(heap, threads, stop->count);
 	return false;
 }
 

@@ -220,6 +220,9 @@ struct silt_heap_thread *silt_untracked_threads(const struct silt_stop *stop)
 	for (uint32_t i = 0; threads && i < stop->count; i++)
 		if (stop->threads[i].state == SILT_HELD_STOPPED && stop->threads[i].has_regs)
 			take_registers(&stop->threads[i], &threads[i]);
+		else if (stop->threads[i].state == SILT_HELD_ASLEEP &&
+			 !silt_stop_asleep_place(stop->pid, stop->threads[i].tid, &threads[i].call, &threads[i].sp, &threads[i].pc))
+			threads[i].sp = 0;
 	return threads;
 }
 

@@ -27,6 +27,9 @@ struct link_head {
 	const struct link_head *next, *prev;
 };
 
+#define LOCK_SPINS 20000u
+#define LOCK_SLEEPS 2000u /* of 0.2 ms */
+
 static int (*find_object)(void *, struct find_object *);
 static const struct silt_agent_module *given;
 static uint32_t given_count;
@@ -223,18 +226,30 @@ static uint32_t lock_owner(void)
 	return (uint32_t)(arch_thread_pointer() >> 6) | 1u << 31;
 }
 
-/* Bounded, so that nothing can hang anybody; and a signal handler that interrupted the owner need not wait at all. */
+/* It is held for a moment, but by a thread that may not be running: on a busy machine one that waits must sleep, or the stack it is
+ * taking ends here. Bounded, so that nothing can hang anybody: who holds it for that long is not waited for again. A signal handler that
+ * interrupted the owner need not wait at all. */
 static bool lock_take(void)
 {
-	uint32_t own = lock_owner();
+	static uint32_t stuck;
+	const int64_t moment[2] = { 0, 200000 };
+	uint32_t own = lock_owner(), by = 0;
 
-	for (uint32_t i = 0; i < 100000; i++) {
+	for (uint32_t i = 0; i < LOCK_SPINS + LOCK_SLEEPS; i++) {
 		if (atomic_cas32(&agent_hot.module_lock, 0, own))
 			return true;
-		if (ATOMIC_LOAD(&agent_hot.module_lock) == own)
+		by = ATOMIC_LOAD(&agent_hot.module_lock);
+		if (by == own)
 			return false;
-		arch_pause();
+		if (i < LOCK_SPINS)
+			arch_pause();
+		else if (agent_no_syscalls || (by && by == ATOMIC_LOAD(&stuck)))
+			break;
+		else if (by)
+			sys_futex(&agent_hot.module_lock, 128 /* FUTEX_WAIT_PRIVATE */, by, moment);
 	}
+	if (!agent_no_syscalls && by)
+		ATOMIC_STORE(&stuck, by);
 	return false;
 }
 

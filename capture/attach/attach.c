@@ -11,7 +11,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "capture/agent/trace_db.h"
@@ -138,7 +137,7 @@ static int make_memfd(struct silt_attach *a, silt_addr name, uint32_t flags, int
 	return *ret_fd < 0 ? silt_error_os(err, errno, "cannot open %s", path) : 0;
 }
 
-static int close_in_target(struct silt_attach *a, int64_t fd, struct silt_error *err)
+int silt_attach_close_in_target(struct silt_attach *a, int64_t fd, struct silt_error *err)
 {
 	const uint64_t args[6] = { (uint64_t)fd };
 	int64_t r;
@@ -231,7 +230,7 @@ static int write_file(int fd, const void *data, uint64_t size, uint64_t at, stru
 	return pwrite(fd, data, size, (off_t)at) == (ssize_t)size ? 0 : silt_error_os(err, errno, "cannot write the agent");
 }
 
-static int write_target(struct silt_attach *a, silt_addr addr, const void *data, uint64_t size, struct silt_error *err)
+int silt_attach_write(struct silt_attach *a, silt_addr addr, const void *data, uint64_t size, struct silt_error *err)
 {
 	if (pwrite(a->survey.mem, data, size, (off_t)addr) == (ssize_t)size)
 		return 0;
@@ -249,7 +248,7 @@ static int map_data(struct silt_attach *a, struct silt_error *err)
 
 	for (uint64_t at = a->image.data_at; !rc && at < a->image.size; at += 4096)
 		if (memcmp(a->image.bytes + at, zero, 4096))
-			rc = write_target(a, a->image.base + at, a->image.bytes + at, 4096, err);
+			rc = silt_attach_write(a, a->image.base + at, a->image.bytes + at, 4096, err);
 	return rc;
 }
 
@@ -355,7 +354,7 @@ static int map_agent(struct silt_attach *a, struct silt_error *err)
 	if (!rc)
 		rc = map_data(a, err);
 	if (target_fd >= 0 && a->inject.attached) {
-		int close_rc = close_in_target(a, target_fd, rc ? NULL : err);
+		int close_rc = silt_attach_close_in_target(a, target_fd, rc ? NULL : err);
 
 		rc = rc ? rc : close_rc;
 	}
@@ -389,21 +388,21 @@ int silt_attach_map(struct silt_attach *a, int *ret_db_fd, struct silt_error *er
 	return rc;
 }
 
-/* ---- the agent's start, and the hooks ---- */
+/* ---- the agent's start ---- */
 
 static silt_addr attach_addr(const struct silt_attach *a, size_t field)
 {
 	return a->image.base + a->image.attach_at + field;
 }
 
-static int run_agent(struct silt_attach *a, uint32_t operation, struct silt_agent_attach *ret, struct silt_error *err)
+int silt_attach_run_agent(struct silt_attach *a, uint32_t operation, struct silt_agent_attach *ret, struct silt_error *err)
 {
 	struct silt_agent_attach *t = silt_image_attach(&a->image);
 	int rc;
 
 	t->operation = operation;
 	t->db_fd = a->db_fd;
-	rc = write_target(a, attach_addr(a, 0), t, sizeof(*t), err);
+	rc = silt_attach_write(a, attach_addr(a, 0), t, sizeof(*t), err);
 	if (!rc)
 		rc = silt_inject_enter(&a->inject, (silt_addr)(uintptr_t)t->enter, err);
 	if (!rc && !silt_survey_read(&a->survey, attach_addr(a, 0), ret, sizeof(*ret)))
@@ -416,173 +415,13 @@ int silt_attach_start(struct silt_attach *a, struct silt_error *err)
 	static const char *const failures[] = { "", "it cannot map the trace database (is its address space limited?)",
 						"its kernel is older than 4.14", "the trace database does not fit into its memory" };
 	struct silt_agent_attach result = { 0 };
-	int rc = run_agent(a, SILT_AGENT_START, &result, err);
+	int rc = silt_attach_run_agent(a, SILT_AGENT_START, &result, err);
 
 	silt_inject_end(&a->inject);
 	a->first_stop_ns = a->inject.stop_ns;
 	if (!rc && result.result)
 		rc = silt_error_set(err, SILT_E_UNSUPPORTED, "the agent cannot work in process %d: %s", a->survey.pid,
 				    result.result > 0 && result.result < 4 ? failures[result.result] : "it failed");
-	return rc;
-}
-
-static int patch(struct silt_attach *a, struct silt_error *err)
-{
-	uint32_t hooked = SILT_HEAD_HOOKED;
-	int rc = 0;
-
-	for (uint32_t i = 0; !rc && i < a->head.site_count; i++) {
-		const struct silt_site *s = &a->head.sites[i];
-
-		rc = write_target(a, s->moved.at, s->patched, sizeof(s->patched), err);
-		silt_fault_point();
-	}
-	return rc ? rc : write_target(a, a->head.base + offsetof(struct silt_head, state), &hooked, sizeof(hooked), err);
-}
-
-/* ---- the moment of change ---- */
-
-#define BUSY_TRIES 20u
-#define BUSY_NS 3000000000ull /* tries go on for that long: a thread may do little else than have large blocks mapped, each for long */
-#define BUSY_PATIENT 5u /* tries that only look */
-#define BREATH_NS 300000l
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
-
-/* Stops all threads at a moment at which nobody changes the heap, or after some tries regardless. */
-static int stop_all(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_stop *stop,
-		    struct silt_attach_report *report, struct silt_error *err)
-{
-	uint64_t start = now_ns();
-
-	for (unsigned i = 1;; i++) {
-		int rc = silt_stop_seize(stop, a->survey.pid, err);
-
-		if (!rc)
-			silt_fault_point();
-		if (!rc)
-			rc = silt_stop_all(stop, err);
-		if (rc)
-			return rc;
-		silt_fault_point();
-		report->before_busy = walk->busy(walk->data, stop, i > BUSY_PATIENT);
-		/* One that job control has stopped will not leave. */
-		if (!report->before_busy || (i >= BUSY_TRIES && (a->survey.status.state == 'T' || now_ns() - start > BUSY_NS)))
-			return 0;
-		silt_stop_release(stop);
-		if (stop->pause_ns > report->stop_ns)
-			report->stop_ns = stop->pause_ns;
-		nanosleep(&(struct timespec){ 0, BREATH_NS }, NULL);
-	}
-}
-
-/* The agent enters the blocks. ODD: it met a chunk that makes no sense. */
-static int run_entering(struct silt_attach *a, const struct silt_attach_blocks *b, struct silt_agent_attach *ret, struct silt_error *err)
-{
-	struct silt_agent_attach *t = silt_image_attach(&a->image);
-	int rc;
-
-	t->blocks = b->offset;
-	t->block_count = b->block_count;
-	t->stretch_count = b->stretch_count;
-	t->free_count = b->free_count;
-	t->expected = b->expected;
-	if (!b->block_count && !b->stretch_count) {
-		ret->entered = 0;
-		return 0;
-	}
-	rc = run_agent(a, b->stretch_count ? SILT_AGENT_WALK : SILT_AGENT_BLOCKS, ret, err);
-	if (!rc && ret->result && ret->result != SILT_AGENT_E_ODD)
-		rc = silt_error_set(err, SILT_E_LIMIT, "the agent in process %d has no memory for the blocks of before", a->survey.pid);
-	return rc;
-}
-
-/* The agent walks the heap in its own memory, which is several times as fast as reading it from here; where that is not possible, all
- * blocks are found from here. */
-static int enter_found(struct silt_attach *a, const struct silt_attach_walk *walk, const struct silt_stop *stop,
-		       struct silt_attach_report *report, struct silt_error *err)
-{
-	struct silt_agent_attach result = { 0 };
-	struct silt_attach_blocks b;
-	bool all = false;
-	int rc;
-
-	/* Another allocator serves malloc: what the C library's own heap holds is next to nothing, and not all. */
-	if (a->malloc.module != a->survey.libc || a->variant[0])
-		return 0;
-	do {
-		report->before_known = !walk->walk(walk->data, stop, all, &b, NULL);
-		if (!report->before_known)
-			return 0;
-		rc = run_entering(a, &b, &result, err);
-		all = !all;
-	} while (!rc && result.result == SILT_AGENT_E_ODD && all);
-	report->before = result.entered;
-	return rc;
-}
-
-/* Done by one of the stopped threads, which has no signal to be delivered; meanwhile it is found out which must be moved. */
-static int enter_blocks(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_stop *stop, struct silt_finder *finder,
-			struct silt_attach_report *report, struct silt_error *err)
-{
-	uint32_t by;
-	int rc = silt_inject_adopt(&a->inject, stop, a->survey.mem, &by, err);
-
-	silt_finder_begin(finder, stop, &a->survey, &a->head, by);
-	if (!rc)
-		rc = silt_inject_arm(&a->inject, a->stub, err);
-	if (!rc)
-		rc = enter_found(a, walk, stop, report, err);
-	report->walk_faulted = a->inject.faulted;
-	if (!rc)
-		rc = close_in_target(a, a->db_fd, err);
-	silt_inject_end(&a->inject);
-	/* A signal may have begun its handler in between. */
-	if (by < stop->count)
-		silt_stop_read_registers(&stop->threads[by]);
-	if (!silt_finder_end(finder) && !rc)
-		rc = silt_error_set(err, SILT_E_NOMEM, "out of memory");
-	return rc;
-}
-
-static int change(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_stop *stop,
-		  struct silt_attach_report *report, struct silt_error *err)
-{
-	struct silt_finder finder;
-	int rc = enter_blocks(a, walk, stop, &finder, report, err);
-
-	silt_fault_point();
-	if (!rc)
-		rc = silt_threads_apply(stop, &a->survey, &finder.moves, err);
-	silt_finder_free(&finder);
-	silt_fault_point();
-	return rc ? rc : patch(a, err);
-}
-
-int silt_attach_hook(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_attach_report *report,
-		     struct silt_error *err)
-{
-	struct silt_stop stop;
-	int rc = stop_all(a, walk, &stop, report, err);
-
-	if (rc)
-		return rc;
-	rc = change(a, walk, &stop, report, err);
-	report->threads = stop.count;
-	report->functions = a->head.site_count;
-	snprintf(report->note, sizeof(report->note), "%s", a->note);
-	silt_stop_release(&stop);
-	silt_fault_point();
-	if (stop.pause_ns > report->stop_ns)
-		report->stop_ns = stop.pause_ns;
-	if (a->first_stop_ns > report->stop_ns)
-		report->stop_ns = a->first_stop_ns;
 	return rc;
 }
 

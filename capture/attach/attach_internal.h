@@ -46,6 +46,13 @@ struct silt_attach {
 	char note[400];
 };
 
+/** Into the target's memory, with its protections disregarded. */
+int silt_attach_write(struct silt_attach *a, silt_addr addr, const void *data, uint64_t size, struct silt_error *err);
+/** The target's own descriptor, by the thread that is held. */
+int silt_attach_close_in_target(struct silt_attach *a, int64_t fd, struct silt_error *err);
+/** One operation of the agent's (enum silt_agent_operation), with what silt_image_attach(&a->image) tells it; ret: what it says then. */
+int silt_attach_run_agent(struct silt_attach *a, uint32_t operation, struct silt_agent_attach *ret, struct silt_error *err);
+
 /** Chooses what to hook (plan.c). */
 int silt_plan_make(struct silt_attach *a, struct silt_error *err);
 /** Writes trampolines and bridges into `islands` (their bytes, one after another) and fills the head's sites; the image is

@@ -172,7 +172,8 @@ static bool is_fault_signal(int sig)
 
 /* The agent runs on behalf of us alone: what it does wrong, or what memory does to it that only looks as if it could be read, must not
  * end the program. The thread goes home as if nothing had been. */
-static int survive(struct silt_inject *in, struct kept *k, const siginfo_t *si, const struct user_regs_struct *at, struct silt_error *err)
+static int survive(struct silt_inject *in, struct kept *k, const siginfo_t *si, const struct user_regs_struct *at,
+		   struct silt_error *err)
 {
 	int rc = set_regs(in, &in->regs, err);
 
@@ -184,12 +185,16 @@ static int survive(struct silt_inject *in, struct kept *k, const siginfo_t *si, 
 		rc = settle(in, SIGTRAP | 0x80, err); /* the signal is not delivered */
 	if (!rc)
 		rc = get_regs(in, &in->regs, err);
-	return rc ? rc : silt_error_set(err, SILT_E_INTERNAL, "the agent got signal %d at 0x%llx in process %d, from address %p; the process goes on without it",
-					si->si_signo, (unsigned long long)at->rip, in->pid, si->si_addr);
+	if (rc)
+		return rc;
+	return silt_error_set(err, SILT_E_INTERNAL,
+			      "the agent got signal %d at 0x%llx in process %d, from address %p; the process goes on without it",
+			      si->si_signo, (unsigned long long)at->rip, in->pid, si->si_addr);
 }
 
 /* The thread has stopped with a signal while it ran the agent: that of a fault, or one that somebody sent. */
-static int meet_signal(struct silt_inject *in, struct kept *k, int sig, const struct user_regs_struct *at, int status, struct silt_error *err)
+static int meet_signal(struct silt_inject *in, struct kept *k, int sig, const struct user_regs_struct *at, int status,
+		       struct silt_error *err)
 {
 	siginfo_t si = { 0 };
 

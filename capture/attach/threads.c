@@ -14,12 +14,9 @@
 #include "base/io.h"
 #include "capture/attach/attach_internal.h"
 
-/* For one that sleeps too deeply to be stopped by /proc ("number arguments sp pc"). */
 bool silt_threads_place(const struct silt_stop *stop, const struct silt_stopped_thread *t, struct silt_thread_place *ret)
 {
-	char path[80], *last;
-	uint8_t *text;
-	size_t size;
+	uint64_t call;
 
 	memset(ret, 0, sizeof(*ret));
 	if (t->state == SILT_HELD_STOPPED && t->has_regs) {
@@ -29,20 +26,12 @@ bool silt_threads_place(const struct silt_stop *stop, const struct silt_stopped_
 		ret->settable = true;
 		return true;
 	}
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", stop->pid, t->tid);
-	if (silt_read_file(path, 4096, &text, &size, NULL))
+	if (!silt_stop_asleep_place(stop->pid, t->tid, &call, &ret->sp, &ret->pc))
 		return false;
-	last = strrchr((char *)text, ' ');
-	if (last) {
-		ret->pc = strtoull(last, NULL, 16);
-		*last = '\0';
-		last = strrchr((char *)text, ' ');
-		ret->sp = last ? strtoull(last, NULL, 16) : 0;
-	}
-	free(text);
 	ret->regs.rsp = ret->sp;
 	ret->regs.rip = ret->pc;
-	return ret->sp != 0;
+	ret->regs.orig_rax = call;
+	return true;
 }
 
 #define BATCH SILT_STACKS_BATCH

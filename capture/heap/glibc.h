@@ -68,7 +68,9 @@ struct silt_glibc {
 	/* Of the last search through all memory for blocks with a mapping of their own. */
 	SILT_VEC(silt_addr) mapped_seen; /* their chunks, ascending */
 	uint64_t mapped_missing;	 /* how many it did not find */
+	uint64_t mapped_ns;		 /* processor time the search took */
 	bool mapped_searched;
+	bool mapped_sure; /* two searches did not find as many */
 
 	/* Of the walk under way. */
 	silt_addr par; /* malloc_par, 0: not found */

@@ -5,11 +5,13 @@
  * Both begin at a page's start with a chunk header that says so; malloc_par counts them, so it is known when all are found.
  */
 #include <stdlib.h>
+#include <time.h>
 
 #include "capture/heap/glibc.h"
 #include "capture/heap/pages.h"
 
 #define VAST (1ull << 30)
+#define CHEAP_NS 2000000ull /* of a search of everything */
 
 /* ---- blocks with a mapping of their own ---- */
 
@@ -155,9 +157,18 @@ static int compare_addrs(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
-static void note_seen(struct mapped_search *s)
+static uint64_t own_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+static void note_seen(struct mapped_search *s, uint64_t start_ns)
 {
 	struct silt_glibc *g = s->g;
+	uint64_t missing = s->found < s->want ? s->want - s->found : 0;
 
 	g->mapped_seen.count = 0;
 	for (size_t i = s->first; i < s->h->singles.count; i++)
@@ -165,7 +176,9 @@ static void note_seen(struct mapped_search *s)
 			s->h->no_memory = true;
 	if (g->mapped_seen.count)
 		qsort(g->mapped_seen.items, g->mapped_seen.count, sizeof(silt_addr), compare_addrs);
-	g->mapped_missing = s->found < s->want ? s->want - s->found : 0;
+	g->mapped_sure = g->mapped_searched && missing == g->mapped_missing;
+	g->mapped_missing = missing;
+	g->mapped_ns = own_ns() - start_ns;
 	g->mapped_searched = true;
 }
 
@@ -178,8 +191,19 @@ static void forget_found(struct mapped_search *s, size_t singles)
 	s->found = s->found_bytes = 0;
 }
 
+/* What searches of everything did not find while the process ran, another would not find now. One alone may have met blocks on their way
+ * from one place to another; and what takes no time is done again. */
+static bool is_hopeless(const struct mapped_search *s)
+{
+	const struct silt_glibc *g = s->g;
+
+	return g->mapped_sure && g->mapped_ns > CHEAP_NS && s->want != UINT64_MAX && s->want - s->found == g->mapped_missing;
+}
+
 static void search_mapped(struct mapped_search *s)
 {
+	uint64_t start_ns;
+
 	s->first = s->h->singles.count;
 	silt_heap_each_unclaimed(s->h, look_at_start, s);
 	if (complete(s))
@@ -187,17 +211,17 @@ static void search_mapped(struct mapped_search *s)
 	s->known = s->h->singles.count;
 	if (s->g->mapped_searched)
 		silt_heap_each_unclaimed(s->h, look_where_seen, s);
-	/* What a search of everything did not find then, it would not find now. */
-	if (complete(s) || (s->g->mapped_searched && s->want != UINT64_MAX && s->want - s->found == s->g->mapped_missing))
+	if (complete(s) || is_hopeless(s))
 		return;
 	forget_found(s, s->first);
+	start_ns = own_ns();
 	silt_heap_pages_init(&s->pages, s->h);
 	if (silt_heap_each_unclaimed(s->h, look_at_part, s)) {
 		s->vast = true;
 		silt_heap_each_unclaimed(s->h, look_at_part, s);
 	}
 	silt_heap_pages_deinit(&s->pages);
-	note_seen(s);
+	note_seen(s, start_ns);
 }
 
 void silt_glibc_plan_mapped(struct silt_heap *h, struct silt_glibc *g)

@@ -453,8 +453,11 @@ uint64_t silt_heap_block_guess(struct silt_heap *h, const struct silt_maps *maps
 	for (size_t i = 0; i < h->glibcs.count; i++)
 		silt_glibc_plan(h, h->glibcs.items[i]);
 	silt_heap_extents_sort(h);
-	for (size_t i = 0; i < h->glibcs.count; i++)
+	for (size_t i = 0; i < h->glibcs.count; i++) {
 		silt_glibc_plan_mapped(h, h->glibcs.items[i]);
+		if (h->glibcs.items[i]->mapped_missing) /* to be sure of it */
+			silt_glibc_plan_mapped(h, h->glibcs.items[i]);
+	}
 	blocks = h->singles.count;
 	for (size_t i = 0; i < h->extents.count && left; i++) {
 		const struct silt_heap_extent *e = &h->extents.items[i];

@@ -156,6 +156,32 @@ void silt_stop_read_registers(struct silt_stopped_thread *t)
 	t->has_regs = silt_interrupted_restart(t->tid, &t->regs);
 }
 
+/* "number arguments sp pc", or "-1 sp pc" (Documentation/filesystems/proc.rst; fs/proc/base.c, proc_pid_syscall). */
+bool silt_stop_asleep_place(pid_t pid, pid_t tid, uint64_t *ret_call, silt_addr *ret_sp, silt_addr *ret_pc)
+{
+	char path[80], text[512], *sp = NULL, *pc = NULL, *p;
+	FILE *f;
+	size_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", pid, tid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	n = fread(text, 1, sizeof(text) - 1, f);
+	fclose(f);
+	text[n] = '\0';
+	for (p = strchr(text, ' '); p; p = strchr(p + 1, ' ')) {
+		sp = pc;
+		pc = p + 1;
+	}
+	if (!sp)
+		return false;
+	*ret_call = (uint64_t)strtoll(text, NULL, 10);
+	*ret_sp = strtoull(sp, NULL, 16);
+	*ret_pc = strtoull(pc, NULL, 16);
+	return *ret_sp != 0;
+}
+
 /* Looks whether a thread has stopped or ended. The exit status of a child of ours belongs to our own supervision, and the kernel
  * reports a stop of a traced thread even to who asked for exits alone: so there looking comes first and taking then. */
 static void collect(struct silt_stop *s, struct silt_stopped_thread *t)

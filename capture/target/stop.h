@@ -15,6 +15,7 @@
 #include <sys/user.h>
 
 #include "base/error.h"
+#include "base/types.h"
 
 struct silt_stopped_thread {
 	pid_t tid;
@@ -40,6 +41,9 @@ int silt_stop_all(struct silt_stop *s, struct silt_error *err);
 /** To be called when a held thread was let run, or directed, and stands again: reads its registers anew. A system call that ended for
  *  no other reason than our stop will begin again, as after any stop. */
 void silt_stop_read_registers(struct silt_stopped_thread *t);
+/** Where a thread stands that sleeps too deeply to be stopped, by /proc: call is the number of its system call, ~0: none (it waits for a
+ *  page). False: it is not known. */
+bool silt_stop_asleep_place(pid_t pid, pid_t tid, uint64_t *ret_call, silt_addr *ret_sp, silt_addr *ret_pc);
 /** Resumes all as they were (stopped ones stay stopped) and fills pause_ns. Frees the list. */
 void silt_stop_release(struct silt_stop *s);
 

@@ -78,7 +78,7 @@ def one_round(fixture, variant, folder, hold):
         error = wait_for(ledger + ".at", process)
         if error:
             return [error], 0, 0, True
-        attach = subprocess.run([SILT, "attach", "-q", str(process.pid)], capture_output=True, text=True, timeout=60)
+        attach = subprocess.run([SILT, "attach", str(process.pid)], capture_output=True, text=True, timeout=60)
         if attach.returncode != 0:
             return ["attach: " + attach.stderr.strip()], 0, 0, True
         with open(ledger + ".on", "w", encoding="utf-8"):
@@ -94,6 +94,8 @@ def one_round(fixture, variant, folder, hold):
         detach = subprocess.run([SILT, "detach", "-q", str(process.pid)], capture_output=True, text=True, timeout=60)
         if detach.returncode != 0:
             result[0].append("detach: " + detach.stderr.strip())
+        if result[0]:
+            result[0].append("attach said: " + attach.stderr.strip())
         with open(ledger + ".go", "w", encoding="utf-8"):
             pass
         if process.wait(60) != 0:
@@ -121,7 +123,7 @@ def main(fixtures):
                 failures += bool(errors)
                 print("%-6s %s %s: %d blocks of after, %d of before" %
                       ("FAILED" if errors else "ok", fixture, variant, after, before), flush=True)
-                for e in errors[:3]:
+                for e in errors[:3] + errors[3:][-1:]:
                     print("  " + e, flush=True)
     print("%d blocks compared, %d of them allocated after the attach" % (compared, after_all))
     return 1 if failures else 0 if compared else 77

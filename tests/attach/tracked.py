@@ -194,7 +194,8 @@ def guarded():
                 p.kill()
         with subprocess.Popen([out, "storm"], stdout=subprocess.PIPE, text=True) as p:
             p.stdout.readline()
-            storm = subprocess.Popen([sys.executable, "-c", f"import os, time\nwhile not time.sleep(0.0005): os.kill({p.pid}, {int(signal.SIGSEGV)})"])
+            sender = f"import os, time\nwhile not time.sleep(0.0005): os.kill({p.pid}, {int(signal.SIGSEGV)})"
+            storm = subprocess.Popen([sys.executable, "-c", sender])
             try:
                 for _ in range(5):  # sent by others, it is no fault of the agent's
                     silt("attach", "-q", p.pid)
