@@ -200,7 +200,7 @@ static int decode_counters(struct silt_decode *d, const struct silt_db_run *run,
 		[SILT_LOST_NESTED] = { "agent.nested", NULL },
 		[SILT_LOST_LIBRARIES] = { "agent.deep_libraries",
 					  "libraries were loaded with RTLD_DEEPBIND or dlmopen (%llu times): what they allocate and "
-					  "free is not seen" },
+					  "free is not seen (`silt run --attach` sees those of the first kind)" },
 	};
 	const struct {
 		const char *name;

@@ -33,6 +33,8 @@ static const char usage[] =
 	"      --mmap-min BYTES  track anonymous mappings from this size on (default: 64K)\n"
 	"      --follow          track child processes too (default)\n"
 	"      --no-follow       track PROGRAM alone\n"
+	"      --attach          attach to PROGRAM at its start instead of loading the agent: sees libraries loaded with\n"
+	"                        RTLD_DEEPBIND, too; does not track programs run by exec\n"
 	"      --inherit WHEN    forked children know their parent's blocks: auto (unless they are very many; default),\n"
 	"                        always or never\n"
 	"  -q, --quiet           do not print the names of the dumps\n"
@@ -41,6 +43,7 @@ static const char usage[] =
 struct settings {
 	struct silt_launch launch;
 	struct silt_db_options db;
+	bool attach;
 };
 
 enum long_option {
@@ -54,6 +57,7 @@ enum long_option {
 	OPT_FOLLOW,
 	OPT_NO_FOLLOW,
 	OPT_INHERIT,
+	OPT_ATTACH,
 };
 
 static const struct option options[] = {
@@ -68,6 +72,7 @@ static const struct option options[] = {
 	{ "follow", no_argument, NULL, OPT_FOLLOW },
 	{ "no-follow", no_argument, NULL, OPT_NO_FOLLOW },
 	{ "inherit", required_argument, NULL, OPT_INHERIT },
+	{ "attach", no_argument, NULL, OPT_ATTACH },
 	{ "quiet", no_argument, NULL, 'q' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
@@ -110,6 +115,9 @@ static bool take_option(struct settings *s, int option, const char *arg)
 		return true;
 	case OPT_NO_FOLLOW:
 		s->db.flags |= SILT_DB_NO_FOLLOW;
+		return true;
+	case OPT_ATTACH:
+		s->attach = true;
 		return true;
 	case OPT_INHERIT:
 		return silt_value_inherit(arg, &s->db.flags);
@@ -231,8 +239,12 @@ int silt_cmd_run(int argc, char **argv)
 	rc = silt_program_check(program, getenv("LD_PRELOAD"), variant, sizeof(variant), &way, &err);
 	if (!rc)
 		rc = check_output(s.launch.output, &err);
-	if (!rc && way == SILT_PROGRAM_HOOKED && !prepare_hooked(&s, &err))
-		fprintf(stderr, "silt: warning: the allocator that is linked into %s cannot be hooked: %s\n", program, err.msg);
+	if (!rc && (way == SILT_PROGRAM_HOOKED || s.attach) && !prepare_hooked(&s, &err)) {
+		if (s.attach)
+			rc = silt_error_prefix(&err, "cannot attach to the program at its start (see --attach)");
+		else
+			fprintf(stderr, "silt: warning: the allocator that is linked into %s cannot be hooked: %s\n", program, err.msg);
+	}
 	if (!rc && way == SILT_PROGRAM_PRIVATE)
 		fprintf(stderr,
 			"silt: warning: an allocator is linked into %s under names of its own (like je_malloc): what it allocates with "

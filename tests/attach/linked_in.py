@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Programs that have their allocator linked in: attached to while they work, and started by `silt run`, which hooks them at their start.
 
-usage: linked_in.py [attached|started|killed|own_names]…   environment: SILT, SILT_SOURCE
+usage: linked_in.py [attached|started|killed|deep|own_names]…   environment: SILT, SILT_SOURCE
 """
 import json
 import os
@@ -189,6 +189,50 @@ int main(void)
 """
 
 
+DEEP = r"""
+#include <dlfcn.h>
+#include <stdlib.h>
+int main(int argc, char **argv)
+{
+	void *h = argc > 1 ? dlopen(argv[1], RTLD_NOW | RTLD_DEEPBIND) : NULL;
+	void **(*deep_keep)(int) = h ? (void **(*)(int))dlsym(h, "deep_keep") : NULL;
+	void **kept = deep_keep ? deep_keep(100) : NULL;
+
+	for (int i = 0; kept && i < 60; i++)
+		free(kept[i]);
+	return kept ? 5 : 1;
+}
+"""
+DEEP_LIBRARY = r"""
+#include <stdlib.h>
+void **deep_keep(int n)
+{
+	static void *kept[100];
+
+	for (int i = 0; i < n; i++)
+		kept[i] = malloc(1234);
+	return kept;
+}
+"""
+
+
+def deep():
+    """A library loaded with RTLD_DEEPBIND passes a loaded agent by; one that is attached at the start it does not."""
+    with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
+        program, library, out = (os.path.join(folder, n) for n in ("deep", "libdeep.so", "out.silt"))
+        subprocess.run(["gcc", "-O1", "-x", "c", "-", "-o", program], input=DEEP, text=True, check=True)
+        subprocess.run(["gcc", "-O1", "-fPIC", "-shared", "-x", "c", "-", "-o", library], input=DEEP_LIBRARY, text=True, check=True)
+        silt("run", "-q", "-o", out, "--", program, library, wanted=5)
+        report = show(out)
+        check(of(report, "deep_keep") == (0, 0) and any("silt run --attach" in w for w in report["warnings"]), report["warnings"])
+        err = silt("run", "-q", "--attach", "-o", out, "--", program, library, wanted=5)[2]
+        report = show(out)
+        check(of(report, "deep_keep") == (40, 40 * 1234) and not err, f"{of(report, 'deep_keep')}, {err}")
+        check(not any("RTLD_DEEPBIND" in w for w in report["warnings"]), report["warnings"])
+        silt("run", "-q", "--attach", "-o", out, "--", "/bin/sh", "-c", "exit 4", wanted=4)
+        check(show(out)["totals"]["count"] > 0, "a shell's blocks")
+
+
 def own_names():
     """An allocator that is linked in under names of its own is not seen: that is said."""
     with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
@@ -234,4 +278,4 @@ def killed():
         print(f"{finished} of 60 programs had begun when silt was killed, and went on to their end")
 
 
-sys.exit(main({"attached": attached, "started": started, "killed": killed, "own_names": own_names}))
+sys.exit(main({"attached": attached, "started": started, "killed": killed, "deep": deep, "own_names": own_names}))
