@@ -83,6 +83,9 @@ def check_dump(family, pid, path):
     own, old, busy = ledger["own"], ledger["old"], ledger["busy"]
     who, sums = f"child {pid}", f"{len(found)} blocks, {len(stack)} with a stack: {dump.notes}"
     check(dump.process["pid"] == pid, f"{path} is of process {dump.process['pid']}")
+    if any("had gone on too far" in n for n in dump.notes):  # on a machine under load; silt says so itself
+        print(f"{who}: it came to run too late for its parent's blocks, which are not compared")
+        return
     check(not [n for n in dump.notes if "inherited" in n], f"{who}: {dump.notes}")
     check(all(found.get(addr) == size for addr, size in own.items()), f"{who}: not all blocks of its own are there: {sums}")
     check(stack >= set(own), f"{who}: blocks of its own without a stack: {sums}")

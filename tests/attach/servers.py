@@ -40,7 +40,7 @@ def rounds(pid, until, files=True, passing=None):
         silt("detach", "-q", pid)
         n += 1
     check_free(pid)
-    check(not files or kept(pid, passing) == fds, "descriptors changed")
+    check(not files or kept(pid, passing) == fds, f"descriptors {fds} became {kept(pid, passing)}")
     check(not any("silt" in to and "memfd" in to for _, to in descriptors(pid)) and "memfd:silt" not in maps(pid), "something is left")
     return n
 
@@ -126,7 +126,7 @@ def redis():
                                    "--daemonize", "no"], stdout=subprocess.DEVNULL)
         try:
             end = time.monotonic() + 20
-            while not os.path.exists(socket):
+            while subprocess.run(["redis-cli", "-s", socket, "ping"], capture_output=True, timeout=20, check=False).stdout != b"PONG\n":
                 check(server.poll() is None and time.monotonic() < end, "redis-server does not start")
                 time.sleep(0.05)
             load = subprocess.Popen(["sh", "-c", f"while [ ! -e {folder}/stop ]; do "
