@@ -131,6 +131,31 @@ static bool walk_stretch(struct entering *e, const struct silt_agent_stretch *s)
 	return true;
 }
 
+#define READY_BYTES (1ull << 20) /* in one stop of a thread */
+
+static uint64_t ready_at, ready_end; /* memory taken ahead for the blocks of before; [ready_at, ready_end) was not touched yet */
+
+/* Each page is written to, with what it holds: where a hypervisor keeps page tables of its own, the first touch of a page costs several
+ * microseconds even when it is mapped, and would do so while all threads wait. */
+static int32_t ready_memory(struct silt_agent_attach *a)
+{
+	uint64_t end;
+
+	if (!ready_end) {
+		uint64_t run;
+
+		db_expect_small(a->expected);
+		run = agent_hot.small_run;
+		ready_at = (uint64_t)db_at((uint32_t)(run >> 32));
+		ready_end = (uint64_t)db_at((uint32_t)run);
+	}
+	end = ready_end - ready_at < READY_BYTES ? ready_end : ready_at + READY_BYTES;
+	for (; ready_at < end; ready_at = (ready_at | (AGENT_PAGE - 1)) + 1)
+		__atomic_fetch_add((uint8_t *)ready_at, 0, __ATOMIC_RELAXED);
+	a->ready = ready_at >= ready_end;
+	return 0;
+}
+
 /* The blocks stand in the database's file, for as long as this takes, and what is to be walked. */
 static int32_t enter_blocks(struct silt_agent_attach *a)
 {
@@ -148,7 +173,8 @@ static int32_t enter_blocks(struct silt_agent_attach *a)
 	e = (struct entering){ .context = stack_before_attach(), .free = (const void *)(s + a->stretch_count) };
 	e.free_end = e.free + a->free_count;
 	/* Each system call is two stops of this thread, while all others wait. */
-	db_expect_small(a->expected);
+	if (!ready_end)
+		db_expect_small(a->expected);
 	agent_hot.inherited = 1;
 	e.entered = live_enter_all(b, a->block_count, agent_hot.options.min_size, e.context);
 	for (i = 0; i < a->stretch_count && walk_stretch(&e, &s[i]); i++)
@@ -168,6 +194,8 @@ __attribute__((visibility("hidden"), used)) void agent_attach_run(void)
 
 	if (a->operation == SILT_AGENT_START)
 		a->result = agent_start_attached(a);
+	else if (a->operation == SILT_AGENT_READY && agent_hot.base)
+		a->result = ready_memory(a);
 	else if ((a->operation == SILT_AGENT_BLOCKS || a->operation == SILT_AGENT_WALK) && agent_hot.base)
 		a->result = enter_blocks(a);
 }

@@ -12,7 +12,7 @@
 #define SILT_AGENT_IMAGE_NAME "silt-agent" /* of the memfd the object is mapped from */
 #define SILT_AGENT_ATTACH_SYMBOL "silt_agent_attach"
 #define SILT_AGENT_ATTACH_MAGIC 0x6863615474416953ull
-#define SILT_AGENT_ATTACH_VERSION 3u
+#define SILT_AGENT_ATTACH_VERSION 4u
 
 enum silt_hook_class {
 	SILT_HOOK_ALLOC,    /* malloc's family: hooked where it is bound */
@@ -68,6 +68,7 @@ struct silt_agent_stretch {
 enum silt_agent_operation {
 	SILT_AGENT_START = 1,  /* map the database and set it up */
 	SILT_AGENT_BLOCKS = 2, /* enter blocks that were there before */
+	SILT_AGENT_READY = 4,  /* after START, before the blocks: a part of the memory they will take; again until `ready` is set */
 	SILT_AGENT_WALK = 3,   /* the same, and those of stretches that are free in no list */
 };
 
@@ -106,6 +107,7 @@ struct silt_agent_attach {
 	int32_t result; /* of the operation: 0 or what failed, SILT_AGENT_E_* */
 	uint32_t slot;
 	uint64_t entered; /* blocks */
+	uint64_t ready;	  /* 1: all that was expected */
 	uint64_t zeros, zeros_size; /* in a forked child: what stands where its parent's database was */
 
 	struct silt_agent_module *modules; /* room for SILT_AGENT_MODULES */

@@ -425,6 +425,27 @@ int silt_attach_start(struct silt_attach *a, struct silt_error *err)
 	return rc;
 }
 
+#define READY_MIN (1ull << 20)
+#define READY_TRIES 256u
+
+void silt_attach_ready(struct silt_attach *a, uint64_t bytes)
+{
+	struct silt_agent_attach result = { 0 };
+	int rc = bytes < READY_MIN;
+
+	silt_image_attach(&a->image)->expected = bytes;
+	for (unsigned n = 0; !rc && !result.ready && n < READY_TRIES; n++) {
+		rc = silt_inject_begin(&a->inject, a->survey.pid, a->survey.mem, NULL);
+		if (!rc)
+			rc = silt_inject_arm(&a->inject, a->stub, NULL);
+		if (!rc)
+			rc = silt_attach_run_agent(a, SILT_AGENT_READY, &result, NULL);
+		silt_inject_end(&a->inject);
+		if (a->inject.stop_ns > a->first_stop_ns)
+			a->first_stop_ns = a->inject.stop_ns;
+	}
+}
+
 void silt_attach_close(struct silt_attach *a)
 {
 	if (!a)
