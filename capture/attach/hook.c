@@ -26,6 +26,7 @@ static int patch(struct silt_attach *a, struct silt_error *err)
 #define BUSY_NS 3000000000ull /* tries go on for that long: a thread may do little else than have large blocks mapped, each for long */
 #define BUSY_PATIENT 5u /* tries that only look */
 #define BREATH_NS 300000l
+#define BREATH_MAX_NS 50000000l
 
 static uint64_t now_ns(void)
 {
@@ -69,7 +70,8 @@ static int stop_all(struct silt_attach *a, const struct silt_attach_walk *walk, 
 		silt_stop_release(stop);
 		if (stop->pause_ns > report->stop_ns)
 			report->stop_ns = stop->pause_ns;
-		nanosleep(&(struct timespec){ 0, BREATH_NS }, NULL);
+		/* It works at least half of the time, however long this takes. */
+		nanosleep(&(struct timespec){ 0, stop->pause_ns < BREATH_MAX_NS ? BREATH_NS + (long)stop->pause_ns : BREATH_MAX_NS }, NULL);
 	}
 }
 
