@@ -90,7 +90,9 @@ static int attach(struct silt_attach *a, struct silt_before *before, const struc
 		rc = silt_attach_start(a, err);
 	if (!rc) {
 		silt_before_ready(before, silt_run_fd(run));
-		silt_attach_ready(a, before->expected);
+		rc = silt_attach_ready(a, before->expected, err);
+	}
+	if (!rc) {
 		rc = silt_attach_hook(a, &walk, report, err);
 		silt_before_note(before, report->before_note, sizeof(report->before_note));
 		silt_before_close(before);

@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "base/clock.h"
+
 #define ROUNDS_MAX 60u
 #define SETTLE_NS 15000000ull   /* all rounds: the others stand still meanwhile */
 #define INSTANT_NS 20000l       /* what a thread runs in one round, at least */
@@ -97,18 +99,10 @@ bool silt_settle_needed(pid_t pid, const struct silt_heap *heap, const struct si
 	return false;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
-
 /* Waits for the stop that was asked for. What does not come in time is left to silt_stop_release. */
 static void stop_again(struct silt_stopped_thread *t)
 {
-	uint64_t start = now_ns();
+	uint64_t start = silt_now_ns();
 	siginfo_t si;
 
 	if (ptrace(PTRACE_INTERRUPT, t->tid, 0, 0))
@@ -129,7 +123,7 @@ static void stop_again(struct silt_stopped_thread *t)
 		}
 		/* It needs the processor that a busy wait would take. */
 		nanosleep(&(struct timespec){ 0, INSTANT_NS }, NULL);
-	} while (now_ns() - start < STOP_NS);
+	} while (silt_now_ns() - start < STOP_NS);
 }
 
 static bool run_inside(struct silt_stop *stop, struct silt_heap *heap, struct silt_heap_thread *threads)
@@ -174,9 +168,9 @@ static bool any_left(const struct silt_stop *stop, const struct silt_heap *heap,
 
 bool silt_settle(struct silt_stop *stop, struct silt_heap *heap, struct silt_heap_thread *threads)
 {
-	uint64_t start = now_ns();
+	uint64_t start = silt_now_ns();
 
-	for (unsigned i = 0; i < ROUNDS_MAX && now_ns() - start < SETTLE_NS; i++)
+	for (unsigned i = 0; i < ROUNDS_MAX && silt_now_ns() - start < SETTLE_NS; i++)
 		if (!run_inside(stop, heap, threads))
 			return !any_left(stop, heap, threads) && !silt_heap_busy(heap, threads, stop->count);
 	return false;

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "capture/attach/attach.h"
 #include "capture/attach_process.h"
 #include "cli/attach.h"
@@ -39,14 +40,6 @@ struct holder {
 	uint64_t start, beat;
 	bool failed;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
 
 /* ---- slots ---- */
 
@@ -126,7 +119,7 @@ static int next_look(const struct holder *k)
 {
 	const struct silt_hold *h = k->h;
 	int ms = h->until_bytes && !k->over ? LOOK_MS : BEAT_MS;
-	uint64_t passed = now_ns() - k->start;
+	uint64_t passed = silt_now_ns() - k->start;
 
 	if (h->duration_ns && passed >= h->duration_ns)
 		return 0;
@@ -153,10 +146,10 @@ static void wait_for_event(struct holder *k)
 
 static void beat(struct holder *k)
 {
-	if (now_ns() - k->beat < BEAT_MS * 1000000ull)
+	if (silt_now_ns() - k->beat < BEAT_MS * 1000000ull)
 		return;
 	__atomic_add_fetch(&k->page->beat, 1, __ATOMIC_RELAXED);
-	k->beat = now_ns();
+	k->beat = silt_now_ns();
 }
 
 /* Until nobody is tracked any more, or it is time. */
@@ -176,7 +169,7 @@ static enum reason wait_for_end(struct holder *k)
 			return k->over;
 		if (asked)
 			return ASKED;
-		if (h->duration_ns && now_ns() - k->start >= h->duration_ns)
+		if (h->duration_ns && silt_now_ns() - k->start >= h->duration_ns)
 			return TIME;
 		if (h->until_bytes && !k->over && !silt_run_allocated(h->run, 0, &bytes) && bytes >= h->until_bytes)
 			return BYTES;
@@ -242,7 +235,7 @@ static int begin(struct holder *k, const struct silt_hold *h)
 	k->dumps.run = h->run;
 	k->dumps.quiet = true;
 	k->signals = open_signals();
-	k->start = k->beat = now_ns();
+	k->start = k->beat = silt_now_ns();
 	if (k->signals < 0 || silt_images_init(&k->images, h->run, 0))
 		return SILT_E_NOMEM;
 	k->images.first_pid = h->pid;

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "capture/broker.h"
 #include "cli/waker.h"
 
@@ -39,14 +40,6 @@ struct launcher {
 	unsigned dump_number;
 	char output[4096];
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
 
 /* ---- names of dumps ---- */
 
@@ -119,7 +112,7 @@ static void dump_all_live(struct launcher *l, const char *part, const char *note
 
 static void periodic_dump(struct launcher *l)
 {
-	uint64_t now = now_ns();
+	uint64_t now = silt_now_ns();
 	char number[16];
 
 	if (!l->next_dump_ns || now < l->next_dump_ns)
@@ -232,7 +225,7 @@ static void watch_child(struct launcher *l)
 
 static int poll_timeout(const struct launcher *l)
 {
-	uint64_t now = now_ns(), ms;
+	uint64_t now = silt_now_ns(), ms;
 
 	if (!l->next_dump_ns)
 		return TICK_MS;
@@ -259,7 +252,7 @@ static void loop(struct launcher *l)
 		poll(fds, n, poll_timeout(l));
 		if (fds[1].revents && read(l->waker.fd, &drained, sizeof(drained)) < 0)
 			continue;
-		__atomic_store_n(&l->page->beat, (uint32_t)(now_ns() / 1000000000), __ATOMIC_RELAXED);
+		__atomic_store_n(&l->page->beat, (uint32_t)(silt_now_ns() / 1000000000), __ATOMIC_RELAXED);
 		silt_images_scan(&l->images);
 		serve_marks(l);
 		if (fds[2].revents & POLLIN)
@@ -357,7 +350,7 @@ int silt_supervise(const struct silt_launch *launch)
 	l.images.ended = image_ended;
 	l.images.data = &l;
 	if (launch->every_ns)
-		l.next_dump_ns = now_ns() + launch->every_ns;
+		l.next_dump_ns = silt_now_ns() + launch->every_ns;
 	if (silt_waker_start(&l.waker, l.page))
 		dprintf(STDERR_FILENO, "silt: cannot start a thread: requests are served late\n");
 	if (launch->started)

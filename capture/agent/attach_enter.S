@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs agent_attach_run on a thread that stood anywhere, and leaves no trace in it: own stack, signals blocked meanwhile,
+ * Runs agent_attach_run on a thread that stood anywhere, and leaves no trace in it: own stack, signals blocked meanwhile (but those of faults),
  * flags, extended registers and what the C calling convention keeps are as before. The other registers (rax, rcx, rdx,
  * rsi, rdi, r8 to r11) are given back by the attacher's stub at `leave`, which begins with a system call instruction: so
  * the thread finds its way back even when the attacher is gone. One at a time.

@@ -428,22 +428,23 @@ int silt_attach_start(struct silt_attach *a, struct silt_error *err)
 #define READY_MIN (1ull << 20)
 #define READY_TRIES 256u
 
-void silt_attach_ready(struct silt_attach *a, uint64_t bytes)
+int silt_attach_ready(struct silt_attach *a, uint64_t bytes, struct silt_error *err)
 {
-	struct silt_agent_attach result = { 0 };
-	int rc = bytes < READY_MIN;
+	struct silt_agent_attach result = { .ready = bytes < READY_MIN };
+	int rc = 0;
 
 	silt_image_attach(&a->image)->expected = bytes;
 	for (unsigned n = 0; !rc && !result.ready && n < READY_TRIES; n++) {
-		rc = silt_inject_begin(&a->inject, a->survey.pid, a->survey.mem, NULL);
+		if (silt_inject_begin(&a->inject, a->survey.pid, a->survey.mem, NULL))
+			break;
+		rc = silt_inject_arm(&a->inject, a->stub, err);
 		if (!rc)
-			rc = silt_inject_arm(&a->inject, a->stub, NULL);
-		if (!rc)
-			rc = silt_attach_run_agent(a, SILT_AGENT_READY, &result, NULL);
+			rc = silt_attach_run_agent(a, SILT_AGENT_READY, &result, err);
 		silt_inject_end(&a->inject);
 		if (a->inject.stop_ns > a->first_stop_ns)
 			a->first_stop_ns = a->inject.stop_ns;
 	}
+	return rc;
 }
 
 void silt_attach_close(struct silt_attach *a)

@@ -49,8 +49,8 @@ int silt_attach_map(struct silt_attach *a, int *ret_db_fd, struct silt_error *er
 /** Lets the agent set itself up in the database, which the caller has sized and filled by now. */
 int silt_attach_start(struct silt_attach *a, struct silt_error *err);
 /** Has the agent take so many bytes of the database's memory ahead, and touch them, a part at a time: one thread stands for some moments.
- *  What fails here only makes silt_attach_hook slower. */
-void silt_attach_ready(struct silt_attach *a, uint64_t bytes);
+ *  Where no thread can be directed at the moment, it is left: silt_attach_hook is slower then. */
+int silt_attach_ready(struct silt_attach *a, uint64_t bytes, struct silt_error *err);
 /** What stands in the database's file at an offset: see struct silt_agent_attach. */
 struct silt_attach_blocks {
 	uint64_t offset, block_count, stretch_count, free_count;

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "capture/agent/attach.h"
 #include "capture/agent/trace_db.h"
 #include "capture/attach/attach.h"
@@ -210,14 +211,6 @@ static int restore(const struct silt_survey *s, const struct silt_head *h, struc
 	return rc;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
-
 /* Stops all threads: takes the jumps out the first time, then only looks whether everybody has left. */
 static int look_inside(const struct silt_survey *s, const struct remains *r, bool first, pid_t *ret_inside, uint64_t *stop_ns,
 		       struct silt_error *err)
@@ -243,7 +236,7 @@ static int look_inside(const struct silt_survey *s, const struct remains *r, boo
 
 static int unhook(const struct silt_survey *s, const struct remains *r, uint64_t *stop_ns, struct silt_error *err)
 {
-	uint64_t start = now_ns();
+	uint64_t start = silt_now_ns();
 	pid_t inside = 0;
 
 	for (long wait = 100000;; wait = wait < 20000000 ? wait * 2 : wait) {
@@ -252,7 +245,7 @@ static int unhook(const struct silt_survey *s, const struct remains *r, uint64_t
 
 		if (rc || !inside)
 			return rc;
-		if (now_ns() - start > LEAVE_NS)
+		if (silt_now_ns() - start > LEAVE_NS)
 			return silt_error_set(err, SILT_E_LIMIT,
 					      "process %d is not tracked any more, but thread %d has not left the agent's code for %llu "
 					      "seconds, so that stays mapped: try `silt detach %d` again later",

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "capture/attach/attach.h"
 #include "capture/attach/attach_internal.h"
 #include "capture/attach/fault.h"
@@ -26,15 +27,7 @@ static int patch(struct silt_attach *a, struct silt_error *err)
 #define BUSY_NS 3000000000ull /* tries go on for that long: a thread may do little else than have large blocks mapped, each for long */
 #define BUSY_PATIENT 5u /* tries that only look */
 #define BREATH_NS 300000l
-#define BREATH_MAX_NS 50000000l
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
+#define BREATH_MAX_NS 900000000ull
 
 /* One that has a signal waiting would begin its handler. */
 static bool any_free_to_direct(const struct silt_stop *stop)
@@ -49,9 +42,10 @@ static bool any_free_to_direct(const struct silt_stop *stop)
 static int stop_all(struct silt_attach *a, const struct silt_attach_walk *walk, struct silt_stop *stop,
 		    struct silt_attach_report *report, struct silt_error *err)
 {
-	uint64_t start = now_ns();
+	uint64_t start = silt_now_ns();
 
 	for (unsigned i = 1;; i++) {
+		struct timespec breath = { 0 };
 		int rc = silt_stop_seize(stop, a->survey.pid, err);
 
 		if (!rc)
@@ -65,13 +59,14 @@ static int stop_all(struct silt_attach *a, const struct silt_attach_walk *walk, 
 		/* One that job control has stopped will not leave. */
 		if (!report->before_busy && any_free_to_direct(stop))
 			return 0;
-		if (i >= BUSY_TRIES && (a->survey.status.state == 'T' || now_ns() - start > BUSY_NS))
+		if (i >= BUSY_TRIES && (a->survey.status.state == 'T' || silt_now_ns() - start > BUSY_NS))
 			return 0;
 		silt_stop_release(stop);
 		if (stop->pause_ns > report->stop_ns)
 			report->stop_ns = stop->pause_ns;
 		/* It works at least half of the time, however long this takes. */
-		nanosleep(&(struct timespec){ 0, stop->pause_ns < BREATH_MAX_NS ? BREATH_NS + (long)stop->pause_ns : BREATH_MAX_NS }, NULL);
+		breath.tv_nsec = BREATH_NS + (long)(stop->pause_ns < BREATH_MAX_NS ? stop->pause_ns : BREATH_MAX_NS);
+		nanosleep(&breath, NULL);
 	}
 }
 

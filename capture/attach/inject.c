@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "capture/agent/attach.h"
 #include "capture/agent/trace_db.h"
 #include "capture/attach/fault.h"
@@ -28,14 +29,6 @@
 #define SIGNALS_MANY 20 /* from then on they are held back for the moment it takes to begin */
 
 #define STOPS_MAX 1000000	/* of the agent in one operation: it maps memory as it needs it */
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
 
 static int get_regs(const struct silt_inject *in, struct user_regs_struct *ret, struct silt_error *err)
 {
@@ -72,7 +65,7 @@ static int write_stub(struct silt_inject *in, struct silt_error *err)
 /* Waits for the next stop, looking often first. What is waited for takes microseconds. */
 static int wait_stop(struct silt_inject *in, uint64_t limit_ns, int *ret_status, struct silt_error *err)
 {
-	uint64_t start = now_ns();
+	uint64_t start = silt_now_ns();
 	struct user_regs_struct regs;
 
 	for (unsigned round = 0;; round++) {
@@ -90,7 +83,7 @@ static int wait_stop(struct silt_inject *in, uint64_t limit_ns, int *ret_status,
 						      in->pid, WTERMSIG(*ret_status));
 			return silt_error_set(err, SILT_E_NOT_FOUND, "thread %d of process %d ended", in->tid, in->pid);
 		}
-		if (now_ns() - start > limit_ns)
+		if (silt_now_ns() - start > limit_ns)
 			return silt_error_set(err, SILT_E_LIMIT, "thread %d of process %d did not stop within %llu seconds",
 					      in->tid, in->pid, limit_ns / 1000000000ull);
 		if (round > 200) {
@@ -182,7 +175,7 @@ static int survive(struct silt_inject *in, struct kept *k, const siginfo_t *si, 
 		ptrace(PTRACE_SETREGSET, in->tid, NT_X86_XSTATE, &k->extended);
 	ptrace(PTRACE_SETSIGMASK, in->tid, sizeof(k->mask), &k->mask);
 	if (!rc)
-		rc = settle(in, SIGTRAP | 0x80, err); /* the signal is not delivered */
+		rc = settle(in, 0, err); /* the signal is not delivered */
 	if (!rc)
 		rc = get_regs(in, &in->regs, err);
 	if (rc)
@@ -267,10 +260,10 @@ static int look_for_one(struct silt_inject *in, struct silt_error *err)
 /* Most such waits are short: for a page, for the lock on the address space. */
 static int seize_one(struct silt_inject *in, struct silt_error *err)
 {
-	uint64_t start = now_ns();
+	uint64_t start = silt_now_ns();
 	int rc;
 
-	while ((rc = look_for_one(in, err)) == SILT_E_LIMIT && now_ns() - start < STOP_NS)
+	while ((rc = look_for_one(in, err)) == SILT_E_LIMIT && silt_now_ns() - start < STOP_NS)
 		nanosleep(&(struct timespec){ 0, 2000000 }, NULL);
 	return rc;
 }
@@ -281,7 +274,7 @@ static int begin_with_one(struct silt_inject *in, struct silt_error *err)
 
 	if (rc)
 		return rc;
-	in->since_ns = now_ns();
+	in->since_ns = silt_now_ns();
 	if (ptrace(PTRACE_INTERRUPT, in->tid, 0, 0))
 		rc = silt_error_os(err, errno, "cannot stop thread %d", in->tid);
 	if (!rc)
@@ -421,8 +414,8 @@ int silt_inject_call(struct silt_inject *in, long number, const uint64_t args[6]
 	return rc;
 }
 
-/* Stops at each end of each system call the agent makes. The last is the stub's getpid. Signals are blocked from the first to the
- * last but one, where all is done but a few registers: one that comes then finds the thread back home. */
+/* Stops at each end of each system call the agent makes. The last is the stub's getpid. Signals, but those of faults, are blocked from the
+ * first to the last but one, where all is done but a few registers: one that comes then finds the thread back home. */
 int silt_inject_enter(struct silt_inject *in, silt_addr entry, struct silt_error *err)
 {
 	struct user_regs_struct r = { 0 };
@@ -485,6 +478,6 @@ void silt_inject_end(struct silt_inject *in)
 	}
 	/* Where it is not home, the stub stays: the thread goes home by itself, and the next attach or detach cleans up. */
 	ptrace(PTRACE_DETACH, in->tid, 0, 0);
-	in->stop_ns = now_ns() - in->since_ns;
+	in->stop_ns = silt_now_ns() - in->since_ns;
 	in->attached = false;
 }

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "capture/target/interrupted.h"
 #include "capture/target/process.h"
 
@@ -23,14 +24,6 @@
  * stopped, so after a short wait it counts as stopped. A machine under load may need longer for a running one. */
 #define ASLEEP_NS 20000000ull
 #define GIVE_UP_NS 2000000000ull
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
 
 static void sleep_ns(long ns)
 {
@@ -211,11 +204,11 @@ static void collect(struct silt_stop *s, struct silt_stopped_thread *t)
 /* Waits for the threads that were asked to stop. */
 static int wait_stopped(struct silt_stop *s, struct silt_error *err)
 {
-	uint64_t start = now_ns();
+	uint64_t start = silt_now_ns();
 
 	for (unsigned round = 0;; round++) {
 		struct silt_stopped_thread *waiting = NULL;
-		uint64_t waited = now_ns() - start;
+		uint64_t waited = silt_now_ns() - start;
 
 		for (uint32_t i = 0; i < s->count; i++) {
 			struct silt_stopped_thread *t = &s->threads[i];
@@ -273,7 +266,7 @@ int silt_stop_all(struct silt_stop *s, struct silt_error *err)
 		for (; interrupted < s->count; interrupted++) {
 			struct silt_stopped_thread *t = &s->threads[interrupted];
 
-			t->since_ns = now_ns();
+			t->since_ns = silt_now_ns();
 			if (ptrace(PTRACE_INTERRUPT, t->tid, 0, 0) && errno == ESRCH)
 				collect(s, t); /* it may have died, and must then be reaped */
 		}
@@ -296,7 +289,7 @@ static void detach(struct silt_stop *s, struct silt_stopped_thread *t, uint64_t 
 		if (ptrace(PTRACE_INTERRUPT, t->tid, 0, 0) && errno != ESRCH)
 			break;
 		collect(s, t);
-		if (now_ns() - start > 2 * ASLEEP_NS)
+		if (silt_now_ns() - start > 2 * ASLEEP_NS)
 			break;
 		if (t->state != SILT_HELD_STOPPED && t->state != SILT_HELD_GONE)
 			sleep_ns(100000);
@@ -309,7 +302,7 @@ static void detach(struct silt_stop *s, struct silt_stopped_thread *t, uint64_t 
 
 void silt_stop_release(struct silt_stop *s)
 {
-	uint64_t start = now_ns();
+	uint64_t start = silt_now_ns();
 
 	/* Threads that stand still first; those that need waiting for must not prolong their stop. */
 	for (int waiting = 0; waiting < 2; waiting++) {
@@ -321,7 +314,7 @@ void silt_stop_release(struct silt_stop *s)
 			if (t->state == SILT_HELD_GONE || still == (waiting == 1))
 				continue;
 			detach(s, t, start);
-			held = t->since_ns ? now_ns() - t->since_ns : 0;
+			held = t->since_ns ? silt_now_ns() - t->since_ns : 0;
 			if (still && held > s->pause_ns)
 				s->pause_ns = held;
 			t->state = SILT_HELD_GONE;

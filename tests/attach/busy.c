@@ -2,7 +2,7 @@
 /*
  * A program to attach to: threads that allocate in every way, check what they wrote, and count their rounds in a file that a
  * test can read while they work. Ends with status 1 and a message when a block is not as it was left.
- * usage: busy COUNTERS THREADS [storm]: with storm they start threads that end at once.
+ * usage: busy COUNTERS THREADS [storm|large]: with storm they start threads that end at once; with large it keeps 200,000 blocks more.
  */
 #include <fcntl.h>
 #include <malloc.h>
@@ -17,6 +17,9 @@
 #include <unistd.h>
 
 #define SLOTS 200
+#define MORE 200000
+
+static void *more[MORE];
 
 static volatile uint64_t *counters;
 
@@ -116,17 +119,20 @@ static void *storm(void *arg)
 
 int main(int argc, char **argv)
 {
-	bool storms = argc == 4 && !strcmp(argv[3], "storm");
-	int fd = argc == 3 + storms ? open(argv[1], O_RDWR | O_CREAT, 0600) : -1;
-	long threads = argc == 3 + storms ? strtol(argv[2], NULL, 10) : 0;
+	bool storms = argc == 4 && !strcmp(argv[3], "storm"), large = argc == 4 && !strcmp(argv[3], "large");
+	bool good = argc == 3 || storms || large;
+	int fd = good ? open(argv[1], O_RDWR | O_CREAT, 0600) : -1;
+	long threads = good ? strtol(argv[2], NULL, 10) : 0;
 	pthread_t t;
 
 	if (fd < 0 || threads < 1 || threads > 500 || ftruncate(fd, 4096)) {
-		fprintf(stderr, "usage: busy COUNTERS THREADS [storm]\n");
+		fprintf(stderr, "usage: busy COUNTERS THREADS [storm|large]\n");
 		return 2;
 	}
 	counters = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
+	for (int i = 0; large && i < MORE; i++)
+		more[i] = malloc(40 + (size_t)i % 100);
 	for (long i = 1; i < threads; i++)
 		if (pthread_create(&t, NULL, storms ? storm : work, (void *)(uintptr_t)i))
 			return 1;

@@ -75,6 +75,14 @@ class Family:
         self.process.stdout.close()
 
 
+compared, left_out = [], []
+
+
+def check_some():
+    """What a busy machine left out is not most of it."""
+    check(not left_out or len(compared) > len(left_out), f"{len(compared)} dumps compared, {len(left_out)} left out")
+
+
 def check_dump(family, pid, path):
     """Its blocks are those the child keeps, each with a stack, and those it has from its parent, no more and no less."""
     dump, ledger = dumps.Dump(BLOCKS, path), family.ledger(pid)
@@ -85,7 +93,9 @@ def check_dump(family, pid, path):
     check(dump.process["pid"] == pid, f"{path} is of process {dump.process['pid']}")
     if any("had gone on too far" in n for n in dump.notes):  # on a machine under load; silt says so itself
         print(f"{who}: it came to run too late for its parent's blocks, which are not compared")
+        left_out.append(pid)
         return
+    compared.append(pid)
     check(not [n for n in dump.notes if "inherited" in n], f"{who}: {dump.notes}")
     check(all(found.get(addr) == size for addr, size in own.items()), f"{who}: not all blocks of its own are there: {sums}")
     check(stack >= set(own), f"{who}: blocks of its own without a stack: {sums}")
@@ -205,7 +215,7 @@ def others():
             check_clean(family.pid, fds)
 
 
-TESTS = {f.__name__: f for f in (follow, end, none, others)}
+TESTS = {f.__name__: (lambda f=f: (f(), check_some())) for f in (follow, end, none, others)}
 
 if __name__ == "__main__":
     sys.exit(main(TESTS))

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Attaching to a busy process and letting go of it, over and over, and with silt killed at every step.
 
-usage: cycles.py [cycles|attach-faults|detach-faults]…   environment: SILT, SILT_BUSY; SILT_SOAK=1: ten thousand cycles
+usage: cycles.py [cycles|attach-faults|large-faults|detach-faults]…   environment: SILT, SILT_BUSY; SILT_SOAK=1: ten thousand cycles
 """
 import os
 import sys
@@ -28,10 +28,10 @@ def cycles():
         check_clean(target.pid, target.fds)
 
 
-def faults(command, prepare):
+def faults(command, prepare, extra=(), step=1):
     """Kills silt at fault 1, 2, … until it gets to its end."""
-    with Busy() as target:
-        for n in range(1, FAULTS_MAX):
+    with Busy(extra=extra) as target:
+        for n in range(1, FAULTS_MAX, step):
             if prepare:
                 silt(*prepare, target.pid)
             status, _, err = silt(*command, target.pid, env={"SILT_FAULT": str(n)}, wanted=None)
@@ -58,6 +58,8 @@ def faults(command, prepare):
 TESTS = {
     "cycles": cycles,
     "attach-faults": lambda: faults(("attach", "-q"), None),
+    # A large heap's memory is made ready in steps of its own.
+    "large-faults": lambda: faults(("attach", "-q"), None, ("large",), 1 if SOAK else 7),
     "detach-faults": lambda: faults(("detach", "-q"), ("attach", "-q")),
 }
 
