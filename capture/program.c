@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/types.h"
-#include "capture/attach/elf_view.h"
+#include "capture/target/elf_view.h"
 #include "capture/library_search.h"
 #include "symbols/elf_reader.h"
 

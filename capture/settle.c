@@ -22,7 +22,7 @@
 #define INSTANT_NS 20000l       /* what a thread runs in one round, at least */
 #define STOP_NS 200000000ull    /* what stopping it again may take */
 #define STACK_WORDS 48u         /* looked through for return addresses into the allocator */
-#define LEAF_WORDS 8u           /* the same, of a function that does little more than a system call */
+#define FUNCTION_MAX 16384u     /* bytes of code of memcpy and its like, at most */
 
 #if defined(__x86_64__)
 
@@ -45,29 +45,97 @@ static size_t read_words(pid_t pid, silt_addr at, void *words, size_t size)
 	return n > 0 ? (size_t)n / 8 : 0;
 }
 
-/* The allocator's frames lie near the top of the stack of what it called; but so may words left over from earlier calls. */
-static bool was_called(pid_t pid, const struct silt_heap *heap, const struct at *at, size_t look)
+static bool any_in_allocator(const struct silt_heap *heap, const uint64_t *words, size_t count)
 {
-	uint64_t words[STACK_WORDS];
-	size_t n = read_words(pid, at->sp, words, look * 8);
-
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < count; i++)
 		if (silt_heap_in_allocator(heap, words[i]))
 			return true;
 	return false;
 }
 
-/* Where the allocator takes no lock, a thread may stand in what it has called in program code, too: in memcpy, between a block's new
- * place and the end of its old one; behind (or before) the instruction by which memory is mapped. Such functions make no frames
- * of their own, or small ones in the case of system calls. */
-static bool was_called_by_leaf(pid_t pid, const struct silt_heap *heap, const struct at *at)
+/* The allocator's frames lie near the top of the stack of what it called; but so may words left over from earlier calls. */
+static bool was_called(pid_t pid, const struct silt_heap *heap, const struct at *at)
 {
-	uint64_t code = 0;
+	uint64_t words[STACK_WORDS];
 
-	if (was_called(pid, heap, at, 1))
+	return any_in_allocator(heap, words, read_words(pid, at->sp, words, sizeof(words)));
+}
+
+/* Is there a call in front of ret? What it calls; 0: an address that is computed. */
+static bool call_before(pid_t pid, silt_addr ret, silt_addr *ret_target)
+{
+	uint8_t code[8] = { 0 };
+	int32_t offset;
+
+	*ret_target = 0;
+	if (!read_words(pid, ret - 8, code, 8))
+		return false;
+	if (code[3] == 0xe8) {
+		memcpy(&offset, code + 4, 4);
+		*ret_target = ret + (uint64_t)(int64_t)offset;
 		return true;
-	read_words(pid, at->pc - 8, &code, 8);
-	return code >> 48 == 0x050f && was_called(pid, heap, at, LEAF_WORDS); /* syscall */
+	}
+	/* ff /2: a register, or memory with an offset of 4, 1 or no bytes. */
+	return (code[2] == 0xff && (code[3] & 0x38) == 0x10) || (code[5] == 0xff && (code[6] & 0x38) == 0x10) ||
+	       (code[6] == 0xff && (code[7] & 0x38) == 0x10);
+}
+
+/* Where a jump by way of a pointer (PLT) leads to; from itself when it is none. */
+static silt_addr jump_target(pid_t pid, silt_addr from)
+{
+	uint8_t code[16] = { 0 };
+	uint64_t slot;
+	int32_t offset;
+	size_t at;
+
+	if (read_words(pid, from, code, 16) < 2)
+		return from;
+	at = code[0] == 0xf3 && code[1] == 0x0f && code[2] == 0x1e ? 4 : 0; /* endbr64 */
+	at += code[at] == 0xf2;						     /* bnd */
+	if (code[at] != 0xff || code[at + 1] != 0x25)
+		return from;
+	memcpy(&offset, code + at + 2, 4);
+	return read_words(pid, from + at + 6 + (uint64_t)(int64_t)offset, &slot, 8) ? slot : from;
+}
+
+/* Does word return to behind a call of the function in which pc lies? Stacks also hold pointers, and places that were not written since
+ * an earlier call. */
+static bool is_caller(pid_t pid, const struct silt_heap *heap, silt_addr word, silt_addr pc)
+{
+	silt_addr target;
+
+	if (!call_before(pid, word, &target))
+		return false;
+	if (!target || pc - target < 16)
+		return true;
+	/* Left by a jump: to the function it ends with, or by that to the one which sets errno. */
+	if (silt_heap_in_calls(heap, target) || (silt_heap_in_calls(heap, pc) && silt_heap_in_allocator(heap, target)))
+		return true;
+	target = jump_target(pid, target);
+	return pc - target < FUNCTION_MAX || silt_heap_in_calls(heap, target);
+}
+
+/*
+ * Where the allocator takes no lock, a thread may stand in what it has called in program code, too: in memcpy, between a block's new
+ * place and the end of its old one; before or behind the instruction by which memory is mapped; in what gives that a name. A call frame
+ * is known by the call in front of its return address: musl has no call frame information.
+ */
+static bool was_called_for_sure(pid_t pid, const struct silt_heap *heap, const struct at *at)
+{
+	uint64_t words[STACK_WORDS];
+	size_t n = read_words(pid, at->sp, words, sizeof(words));
+	silt_addr pc = at->pc;
+
+	if (!any_in_allocator(heap, words, n))
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		if (!is_caller(pid, heap, words[i], pc))
+			continue;
+		if (silt_heap_in_allocator(heap, words[i]))
+			return true;
+		pc = words[i];
+	}
+	return false;
 }
 
 static bool is_inside(pid_t pid, const struct silt_heap *heap, const struct at *at, bool locked)
@@ -79,10 +147,10 @@ static bool is_inside(pid_t pid, const struct silt_heap *heap, const struct at *
 	case SYS_mremap:
 	case SYS_mprotect:
 	case SYS_madvise:
-		return silt_heap_in_allocator(heap, at->pc) || was_called(pid, heap, at, STACK_WORDS);
+		return silt_heap_in_allocator(heap, at->pc) || was_called(pid, heap, at);
 	case ~0ull:
-		return silt_heap_in_allocator(heap, at->pc) || (locked && was_called(pid, heap, at, STACK_WORDS)) ||
-		       was_called_by_leaf(pid, heap, at);
+		return silt_heap_in_allocator(heap, at->pc) || (locked && was_called(pid, heap, at)) ||
+		       was_called_for_sure(pid, heap, at);
 	default:
 		return false; /* one that waits for a lock has none */
 	}

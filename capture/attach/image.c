@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "base/types.h"
-#include "capture/attach/elf_view.h"
+#include "capture/target/elf_view.h"
 
 #define IMAGE_MAX (64ull << 20)
 

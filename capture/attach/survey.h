@@ -8,7 +8,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
-#include "capture/attach/elf_view.h"
+#include "capture/target/elf_view.h"
 #include "capture/target/maps.h"
 #include "capture/target/modules.h"
 #include "capture/target/process.h"

@@ -63,7 +63,6 @@ struct silt_glibc {
 	const struct silt_glibc_layout *layout;
 	SILT_VEC(struct silt_glibc_data) data;
 	uint32_t version; /* minor: 36 for 2.36; 0 unknown */
-	silt_addr malloc_start, malloc_end; /* about where the code of malloc lies; 0 unknown */
 
 	/* Of the last search through all memory for blocks with a mapping of their own. */
 	SILT_VEC(silt_addr) mapped_seen; /* their chunks, ascending */

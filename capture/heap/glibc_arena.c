@@ -55,16 +55,12 @@ bool silt_glibc_read_arenas(struct silt_heap *h, struct silt_glibc *g)
 	return true;
 }
 
-bool silt_glibc_busy(struct silt_heap *h, struct silt_glibc *g, const struct silt_heap_thread *threads, uint32_t count)
+bool silt_glibc_busy(struct silt_heap *h, struct silt_glibc *g)
 {
 	if (!silt_glibc_read_arenas(h, g))
 		return true;
 	for (size_t i = 0; i < g->arenas.count; i++)
 		if (g->arenas.items[i].mutex)
-			return true;
-	/* A process with one thread takes no locks. */
-	for (uint32_t i = 0; threads && i < count; i++)
-		if (silt_heap_in_allocator(h, threads[i].pc))
 			return true;
 	return false;
 }

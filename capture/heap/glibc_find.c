@@ -104,35 +104,6 @@ static void look_for_banner(void *data, const uint8_t *bytes, size_t size, silt_
 		*version = banner_version(bytes, size);
 }
 
-/* ---- code ---- */
-
-/* Where malloc's object file lies in the module: around its exported functions. */
-static void find_code(struct silt_heap *h, struct silt_glibc *g, const struct silt_target_module *m)
-{
-	static const char *const names[] = { "malloc", "free", "realloc", "calloc", "memalign", "malloc_trim", "mallinfo",
-					     "malloc_info", "mallopt", "__libc_memalign" };
-
-	for (size_t i = 0; i < SILT_ARRAY_LEN(names); i++) {
-		silt_addr addr;
-		uint64_t size;
-
-		if (!silt_heap_symbol(h, m, names[i], &addr, &size) || addr < m->start ||
-		    addr >= m->end)
-			continue;
-		if (!g->malloc_start || addr < g->malloc_start)
-			g->malloc_start = addr;
-		if (addr + size > g->malloc_end && addr + size - g->malloc_start < CODE_MAX)
-			g->malloc_end = addr + size;
-	}
-	/* All of it, with the static functions, is one object file that holds these. */
-	if (g->malloc_start) {
-		silt_addr start = g->malloc_end - CODE_MAX;
-
-		g->malloc_end = g->malloc_start + CODE_MAX;
-		g->malloc_start = start;
-	}
-}
-
 /* ---- one candidate ---- */
 
 static bool bins_hold(struct silt_heap *h, silt_addr arena, const struct silt_glibc_layout *l)
@@ -210,7 +181,7 @@ static void add_glibc(struct silt_heap *h, const struct silt_target_module *m, s
 	g->layout = l;
 	note_data(h, g, m);
 	each_region(h, m, PROT_READ, RODATA_MAX, look_for_banner, &g->version);
-	find_code(h, g, m);
+	silt_heap_code_find(h, m, CODE_MAX);
 }
 
 /* ---- the search through a module's data ---- */

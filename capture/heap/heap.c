@@ -160,6 +160,7 @@ void silt_heap_destroy(struct silt_heap *h)
 	silt_vec_free(&h->problems);
 	silt_vec_free(&h->glibcs);
 	silt_vec_free(&h->musls);
+	silt_vec_free(&h->code);
 	silt_vec_free(&h->infos);
 	silt_vec_free(&h->extents);
 	silt_vec_free(&h->singles);
@@ -176,18 +177,12 @@ bool silt_heap_busy(struct silt_heap *h, const struct silt_heap_thread *threads,
 
 	silt_heap_memory_forget(&h->mem);
 	for (size_t i = 0; i < h->glibcs.count && !busy; i++)
-		busy = silt_glibc_busy(h, h->glibcs.items[i], threads, thread_count);
+		busy = silt_glibc_busy(h, h->glibcs.items[i]);
+	/* A process with one thread takes no locks. */
+	for (uint32_t i = 0; threads && i < thread_count && !busy; i++)
+		busy = silt_heap_in_allocator(h, threads[i].pc);
 	silt_heap_problems_drop(h, h->problems_found);
 	return busy;
-}
-
-bool silt_heap_in_allocator(const struct silt_heap *h, silt_addr pc)
-{
-	for (size_t i = 0; i < h->glibcs.count; i++)
-		if (h->glibcs.items[i]->malloc_start && pc >= h->glibcs.items[i]->malloc_start &&
-		    pc < h->glibcs.items[i]->malloc_end)
-			return true;
-	return false;
 }
 
 /* ---- walking ---- */

@@ -112,9 +112,10 @@ void silt_heap_destroy(struct silt_heap *h);
  *  few reads per arena. */
 bool silt_heap_busy(struct silt_heap *h, const struct silt_heap_thread *threads, uint32_t thread_count);
 
-/** True when pc lies in an allocator's code (or right beside it: its inner functions have no names). False for allocators whose
- *  structures are never seen half done. */
+/** True when pc lies in the code of an allocator that can be walked (or right beside it: its inner functions have no names). */
 bool silt_heap_in_allocator(const struct silt_heap *h, silt_addr pc);
+/** The same for mmap, sbrk and the others it calls for memory: which others call, too. */
+bool silt_heap_in_calls(const struct silt_heap *h, silt_addr pc);
 
 /**
  * Walks everything. Threads must stand still. maps: the memory map read during this stop. threads may be NULL: thread

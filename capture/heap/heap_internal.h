@@ -93,6 +93,11 @@ static inline uint32_t silt_heap_u32(const uint8_t *p)
 bool silt_heap_symbol(struct silt_heap *h, const struct silt_target_module *m, const char *name, silt_addr *ret_addr,
 		      uint64_t *ret_size);
 
+/* ---- code.c ---- */
+
+/** Notes the code of the allocator in module m, at most about size_max bytes of it, and of the functions it calls for memory. */
+void silt_heap_code_find(struct silt_heap *h, const struct silt_target_module *m, uint64_t size_max);
+
 /* ---- the walk ---- */
 
 /** One known block outside of chunk chains. */
@@ -114,6 +119,12 @@ struct silt_heap_extent {
  * bits, which malloc leaves zero. */
 enum { SILT_HEAP_FREE_BIN = 0, SILT_HEAP_FREE_CACHE = 1, SILT_HEAP_FREE_OWN = 2, SILT_HEAP_FREE_MASK = 15 };
 
+/* Code of an allocator, or of what it calls for memory. */
+struct silt_heap_code {
+	silt_addr start, end;
+	bool calls;
+};
+
 struct silt_glibc;
 struct silt_musl;
 
@@ -122,6 +133,7 @@ struct silt_heap {
 	struct silt_heap_memory mem;
 	SILT_VEC(struct silt_glibc *) glibcs;
 	SILT_VEC(struct silt_musl *) musls;
+	SILT_VEC(struct silt_heap_code) code;
 	SILT_VEC(struct silt_heap_info) infos;
 	SILT_VEC(char *) problems;
 	uint32_t problems_found; /* at open: those stay for every walk */
@@ -171,7 +183,8 @@ const struct silt_heap_single *silt_heap_single_at(const struct silt_heap *h, si
 /* ---- glibc*.c ---- */
 void silt_glibc_find(struct silt_heap *h);
 void silt_glibc_destroy(struct silt_glibc *g);
-bool silt_glibc_busy(struct silt_heap *h, struct silt_glibc *g, const struct silt_heap_thread *threads, uint32_t count);
+/** A lock of it is held. */
+bool silt_glibc_busy(struct silt_heap *h, struct silt_glibc *g);
 /** Fills extents (unsorted). */
 void silt_glibc_plan(struct silt_heap *h, struct silt_glibc *g);
 /** Fills singles, once the extents of all are sorted. */

@@ -18,6 +18,7 @@
 #define META_SIZE 40u
 #define AREA_HEAD 24u
 #define CLASSES 48u
+#define CODE_MAX 0x4000u /* bytes of code of the allocator, at most */
 
 /* glue.h: size classes in units; class 63 is a mapping of its own. */
 static const uint16_t size_classes[CLASSES] = {
@@ -48,7 +49,8 @@ static bool is_context(struct silt_heap *h, const uint8_t *p, uint32_t shift, st
 	       silt_heap_memory_u64(&h->mem, tail, &check_tail) && check_tail == ret->secret;
 }
 
-static bool look_through(struct silt_heap *h, silt_addr start, const uint8_t *bytes, size_t size)
+static bool look_through(struct silt_heap *h, const struct silt_target_module *module, silt_addr start, const uint8_t *bytes,
+			 size_t size)
 {
 	for (size_t at = 0; at + 80 <= size; at += 8)
 		for (uint32_t shift = 0; shift <= 8; shift += 8) {
@@ -63,6 +65,7 @@ static bool look_through(struct silt_heap *h, silt_addr start, const uint8_t *by
 				return true;
 			}
 			*m = found;
+			silt_heap_code_find(h, module, CODE_MAX);
 			return true;
 		}
 	return false;
@@ -93,7 +96,7 @@ static void look_at_module(struct silt_heap *h, const struct silt_target_module 
 			h->no_memory = true;
 			return;
 		}
-		found = look_through(h, r->start, bytes, h->mem.reader.read(h->mem.reader.data, r->start, bytes, size));
+		found = look_through(h, m, r->start, bytes, h->mem.reader.read(h->mem.reader.data, r->start, bytes, size));
 		free(bytes);
 	}
 }

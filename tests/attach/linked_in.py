@@ -255,6 +255,18 @@ def processes_of(program):
     return found
 
 
+def any_names(folder):
+    """Is there a process whose command line names the folder: silt's part that writes the last dump?"""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                if folder.encode() in f.read():
+                    return True
+        except OSError:
+            continue
+    return False
+
+
 def killed():
     """silt dies while it stands at the program's start: that goes on, to its end."""
     with tempfile.TemporaryDirectory(prefix="silt-attach-") as folder:
@@ -275,6 +287,7 @@ def killed():
             if there:
                 finished += 1
                 os.unlink(began)
+        wait_until(lambda: not any_names(folder), "a part of silt is left", 20)
         print(f"{finished} of 60 programs had begun when silt was killed, and went on to their end")
 
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /** Symbols of a file that is mapped into the target, looked up by name in the file. Nothing in it is believed. */
-#ifndef SILT_CAPTURE_ATTACH_ELF_VIEW_H
-#define SILT_CAPTURE_ATTACH_ELF_VIEW_H
+#ifndef SILT_CAPTURE_TARGET_ELF_VIEW_H
+#define SILT_CAPTURE_TARGET_ELF_VIEW_H
 
 #include <elf.h>
 #include <stdbool.h>

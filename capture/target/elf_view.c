@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Reading symbol tables by the section headers (System V gABI, chapter 4); every offset is checked against the file. */
-#include "capture/attach/elf_view.h"
+#include "capture/target/elf_view.h"
 
 #include <errno.h>
 #include <string.h>
