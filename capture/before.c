@@ -30,7 +30,7 @@
 
 static void find_heap(struct silt_before *b)
 {
-	struct silt_heap_target target = { .maps = &b->maps, .modules = &b->modules, .pid = b->pid };
+	struct silt_heap_target target = { .maps = &b->maps, .modules = &b->modules, .pid = b->pid, .exact = true };
 
 	silt_heap_process_init(&b->process, b->pid);
 	target.reader = silt_heap_process_reader(&b->process);

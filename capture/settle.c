@@ -19,6 +19,8 @@
 
 #define ROUNDS_MAX 60u
 #define SETTLE_NS 15000000ull   /* all rounds: the others stand still meanwhile */
+#define ALONE_ROUNDS_MAX 400u   /* where there are no others */
+#define ALONE_NS 40000000ull
 #define INSTANT_NS 20000l       /* what a thread runs in one round, at least */
 #define STOP_NS 200000000ull    /* what stopping it again may take */
 #define STACK_WORDS 48u         /* looked through for return addresses into the allocator */
@@ -236,9 +238,10 @@ static bool any_left(const struct silt_stop *stop, const struct silt_heap *heap,
 
 bool silt_settle(struct silt_stop *stop, struct silt_heap *heap, struct silt_heap_thread *threads)
 {
-	uint64_t start = silt_now_ns();
+	uint64_t start = silt_now_ns(), most = stop->count == 1 ? ALONE_NS : SETTLE_NS;
+	unsigned rounds = stop->count == 1 ? ALONE_ROUNDS_MAX : ROUNDS_MAX;
 
-	for (unsigned i = 0; i < ROUNDS_MAX && silt_now_ns() - start < SETTLE_NS; i++)
+	for (unsigned i = 0; i < rounds && silt_now_ns() - start < most; i++)
 		if (!run_inside(stop, heap, threads))
 			return !any_left(stop, heap, threads) && !silt_heap_busy(heap, threads, stop->count);
 	return false;

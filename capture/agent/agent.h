@@ -318,6 +318,9 @@ struct walk_meeting {
 	uint64_t slot;
 	uint32_t turn; /* counts walks */
 };
+/* Frames of a stack that is called shallow, at most; and those it may have in common with others. */
+#define WALK_SHALLOW 48u
+#define WALK_OUTER 32
 struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t busy;   /* inside the agent: a signal handler that gets here takes the nested way */
 	uint32_t nested; /* depth of that */
@@ -341,6 +344,14 @@ struct agent_thread { /* the first cache lines serve the common way */
 	/* Of full length: where new frames are put together; a walk unwound anew; a signal handler's. */
 	struct walk_frame *spare;
 	struct walk_list anew_list, nested_list;
+	/* walk_shallow.c */
+	uint32_t shallow, shallow_wait, shallow_turn, shallow_steps;
+	bool outer_nodes; /* the nodes of its frames are known */
+	bool outer_fits;  /* the walk just taken ends with it */
+	uint64_t outer_generation;
+	struct walk_list outer;
+	struct walk_frame outer_frames[WALK_OUTER + 1];
+	uint64_t outer_tails[WALK_OUTER + 1];
 };
 
 /** The rest of walk_context: see there. stuck: where m was compared already, the first frame that does not hold, or its end; else

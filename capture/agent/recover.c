@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Putting a thread's record in order that was left in the middle of a change: see recover.h. */
 #include "capture/agent/recover.h"
+#include "capture/agent/walk.h"
 
 /* An entry without a context was just being filled. The reader must see the cache that the thread uses. */
 static void cache_repair(struct agent_thread *t)
@@ -22,6 +23,7 @@ COLD bool thread_recover(struct agent_thread *t, const uint64_t *fp)
 	for (uint64_t i = 0; i <= t->memo_mask; i++)
 		walk_void(&t->memos[i]);
 	t->recent = t->memos;
+	walk_shallow_forget(t);
 	cache_repair(t);
 	module_lock_abandon();
 	t->nested = 0;

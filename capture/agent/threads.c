@@ -5,6 +5,7 @@
  * pointer (the C library reuses stacks); all in it is checked against memory before use, so nothing need be told.
  */
 #include "capture/agent/agent.h"
+#include "capture/agent/walk.h"
 
 #define CACHE_FIRST 64u
 #define CACHE_MAX 131072u
@@ -53,6 +54,7 @@ static struct agent_thread *thread_new(uint64_t tp)
 	t->nested_list.frame = t->anew_list.frame + frames;
 	t->anew_list.tail = (uint64_t *)(void *)(t->nested_list.frame + frames);
 	t->nested_list.tail = t->anew_list.tail + frames;
+	walk_shallow_forget(t);
 	if (!walk_memos(t, WALK_MEMOS))
 		return NULL;
 	t->cache = db_at(cache);
@@ -119,9 +121,12 @@ static ALWAYS_INLINE struct silt_db_cache_entry *cache_place(struct silt_db_cach
 {
 	struct silt_db_cache_entry *set = &cache[key & mask & ~1u];
 
-	if (set[0].hash == key)
-		return set;
-	if (set[1].hash == key || !set[1].context)
+	uint64_t second = set[1].hash == key;
+
+	__asm__("" : "+r"(second)); /* no branch: it could not be foreseen */
+	if (LIKELY(set[second].hash == key))
+		return set + second;
+	if (!set[1].context)
 		return set + 1;
 	return set + (key >> 63); /* which one goes is as good as random */
 }

@@ -470,8 +470,17 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 			m = walk_memo(t, fp);
 			stuck = NULL;
 		}
+		if (LIKELY(t->shallow)) {
+			if (LIKELY(walk_shallow(t, m, fp))) {
+				e = memo_use(t, m, &use, (uint64_t)&fp[1]);
+				walk_shallow_counted(t, m);
+				return e;
+			}
+			stuck = NULL;
+		}
 		how = memo_rebuild(t, m, fp, stuck);
 	}
+	walk_shallow_judge(t, how == REBUILT_IN_ANEW ? &t->anew_list : &m->list);
 	if (LIKELY(how == REBUILT))
 		return memo_use(t, m, &use, (uint64_t)&fp[1]);
 	e = count(t, how == REBUILT_ONCE ? &m->list : &t->anew_list, &use);

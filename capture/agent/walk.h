@@ -37,6 +37,16 @@ bool memo_joins(const struct walk_memo *m, struct walk_frame *f, const struct st
 /** Compares the remembered words from f outward: the first frame that does not hold, or the end. */
 struct walk_frame *memo_verify(const struct walk_memo *m, struct walk_frame *f);
 
+/** Where t->shallow says that stacks are shallow: m becomes the walk of the hook whose frame is fp. False: this one is not of that kind,
+ *  and m is void. */
+bool walk_shallow(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp);
+/** Its context was looked up. */
+void walk_shallow_counted(struct agent_thread *t, const struct walk_memo *m);
+/** A walk was taken in another way: will the next ones be shallow? */
+void walk_shallow_judge(struct agent_thread *t, const struct walk_list *w);
+/** Also the beginning. */
+void walk_shallow_forget(struct agent_thread *t);
+
 /** Makes room for so many frames; what m held is lost when it had less. False: no memory, m is as before. */
 bool memo_reserve(struct walk_memo *m, uint32_t frames);
 

@@ -6,6 +6,8 @@
 #include "capture/heap/heap_internal.h"
 #include "capture/target/elf_view.h"
 
+#define BEFORE_FIRST 64u /* bytes of a static function that its only caller inlines or not */
+
 struct lookup {
 	struct silt_heap *h;
 	const struct silt_target_module *m;
@@ -45,7 +47,7 @@ static void add(struct silt_heap *h, silt_addr start, silt_addr end, bool calls)
 
 /* Object files (glibc: one, musl: a few behind each other) that hold these, and static functions before, behind and between them: those
  * have names in programs that are linked statically. */
-static void add_allocator(const struct lookup *l, uint64_t size_max)
+static void add_allocator(const struct lookup *l, uint64_t size_max, bool ends_known)
 {
 	static const char *const names[] = {
 		"malloc", "free", "realloc", "calloc", "memalign", "aligned_alloc", "malloc_usable_size", "malloc_trim", "mallinfo",
@@ -67,8 +69,8 @@ static void add_allocator(const struct lookup *l, uint64_t size_max)
 		if (addr + size > end && addr + size - start < size_max)
 			end = addr + size;
 	}
-	if (start && l->has_view)
-		add(l->h, start, end, false);
+	if (start && (ends_known || l->has_view))
+		add(l->h, start - BEFORE_FIRST, end, false);
 	else if (start)
 		add(l->h, end < size_max ? 0 : end - size_max, start + size_max, false);
 }
@@ -84,7 +86,7 @@ static void add_calls(const struct lookup *l)
 			add(l->h, addr, addr + size, true);
 }
 
-void silt_heap_code_find(struct silt_heap *h, const struct silt_target_module *m, uint64_t size_max)
+void silt_heap_code_find(struct silt_heap *h, const struct silt_target_module *m, uint64_t size_max, bool ends_known)
 {
 	struct lookup l = { .h = h, .m = m };
 	silt_addr addr;
@@ -92,7 +94,7 @@ void silt_heap_code_find(struct silt_heap *h, const struct silt_target_module *m
 
 	if (!silt_heap_symbol(h, m, "malloc", &addr, &size))
 		open_file(&l);
-	add_allocator(&l, size_max);
+	add_allocator(&l, size_max, ends_known);
 	add_calls(&l);
 	if (l.has_view)
 		silt_elf_view_close(&l.view);

@@ -106,6 +106,15 @@ static void look_for_banner(void *data, const uint8_t *bytes, size_t size, silt_
 
 /* ---- one candidate ---- */
 
+/* Do the first and the last chunk of the bin whose links are bin[0..1] lead back to its head? */
+static bool bin_closes(struct silt_heap *h, silt_addr head, const uint64_t *bin)
+{
+	uint64_t back = 0, forth = 0;
+
+	return silt_heap_memory_u64(&h->mem, bin[0] + 24, &back) && silt_heap_memory_u64(&h->mem, bin[1] + 16, &forth) && back == head &&
+	       forth == head;
+}
+
 static bool bins_hold(struct silt_heap *h, silt_addr arena, const struct silt_glibc_layout *l)
 {
 	uint64_t bins[2 * SILT_GLIBC_BINS];
@@ -115,17 +124,19 @@ static bool bins_hold(struct silt_heap *h, silt_addr arena, const struct silt_gl
 		return false;
 	for (unsigned i = 0; i < SILT_GLIBC_BINS; i++) {
 		silt_addr head = arena + l->bins + 16ull * i - 16;
-		uint64_t fd = bins[2 * i], bk = bins[2 * i + 1], back = 0, forth = 0;
+		uint64_t *bin = &bins[2 * i];
 
-		if (fd == head && bk == head)
+		if (bin[0] == head && bin[1] == head)
 			continue;
-		if ((fd % 16 && fd != head) || (bk % 16 && bk != head))
+		if ((bin[0] % 16 && bin[0] != head) || (bin[1] % 16 && bin[1] != head))
 			return false;
-		if (!silt_heap_memory_u64(&h->mem, fd + 24, &back) || !silt_heap_memory_u64(&h->mem, bk + 16, &forth) ||
-		    back != head || forth != head)
+		if (bin_closes(h, head, bin))
+			continue;
+		/* The process runs while this is read: what was read before is old. */
+		silt_heap_memory_forget(&h->mem);
+		if (!silt_heap_memory_read(&h->mem, head + 16, bin, 16) || !bin_closes(h, head, bin))
 			bad++;
 	}
-	/* The process runs while this is read: lists change under our hands. */
 	return bad <= SILT_GLIBC_BINS / 2;
 }
 
@@ -181,7 +192,7 @@ static void add_glibc(struct silt_heap *h, const struct silt_target_module *m, s
 	g->layout = l;
 	note_data(h, g, m);
 	each_region(h, m, PROT_READ, RODATA_MAX, look_for_banner, &g->version);
-	silt_heap_code_find(h, m, CODE_MAX);
+	silt_heap_code_find(h, m, CODE_MAX, false);
 }
 
 /* ---- the search through a module's data ---- */

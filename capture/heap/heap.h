@@ -62,6 +62,8 @@ struct silt_heap_target {
 	const struct silt_maps *maps;
 	const struct silt_target_modules *modules;
 	pid_t pid; /* a running process: its page map saves reading pages that were never touched; 0: none */
+	/* A thread inside an allocator matters although its structures are sound at every moment (musl): a block is changing hands. */
+	bool exact;
 	uint64_t links_max; /* of free lists, read one by one: beyond, a table of all is made; 0: the usual number */
 };
 
@@ -112,7 +114,8 @@ void silt_heap_destroy(struct silt_heap *h);
  *  few reads per arena. */
 bool silt_heap_busy(struct silt_heap *h, const struct silt_heap_thread *threads, uint32_t thread_count);
 
-/** True when pc lies in the code of an allocator that can be walked (or right beside it: its inner functions have no names). */
+/** True when pc lies in the code of an allocator that can be walked (or right beside it: its inner functions have no names); musl's only
+ *  where target.exact says that it matters. */
 bool silt_heap_in_allocator(const struct silt_heap *h, silt_addr pc);
 /** The same for mmap, sbrk and the others it calls for memory: which others call, too. */
 bool silt_heap_in_calls(const struct silt_heap *h, silt_addr pc);

@@ -95,8 +95,9 @@ bool silt_heap_symbol(struct silt_heap *h, const struct silt_target_module *m, c
 
 /* ---- code.c ---- */
 
-/** Notes the code of the allocator in module m, at most about size_max bytes of it, and of the functions it calls for memory. */
-void silt_heap_code_find(struct silt_heap *h, const struct silt_target_module *m, uint64_t size_max);
+/** Notes the code of the allocator in module m, at most about size_max bytes of it, and of the functions it calls for memory.
+ *  ends_known: its first and last functions are exported. */
+void silt_heap_code_find(struct silt_heap *h, const struct silt_target_module *m, uint64_t size_max, bool ends_known);
 
 /* ---- the walk ---- */
 

@@ -65,7 +65,8 @@ static bool look_through(struct silt_heap *h, const struct silt_target_module *m
 				return true;
 			}
 			*m = found;
-			silt_heap_code_find(h, module, CODE_MAX);
+			if (h->target.exact)
+				silt_heap_code_find(h, module, CODE_MAX, true);
 			return true;
 		}
 	return false;

@@ -69,7 +69,7 @@ static void run_until(pid_t pid, int sig)
 
 static void open_watched(struct watched *w, const char *program)
 {
-	struct silt_heap_target target = { .maps = &w->maps, .modules = &w->modules };
+	struct silt_heap_target target = { .maps = &w->maps, .modules = &w->modules, .exact = true };
 	int out[2];
 
 	memset(w, 0, sizeof(*w));
