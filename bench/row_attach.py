@@ -118,7 +118,7 @@ def pair(bench):
     contestants = {"untracked": Contestant, "run": tracked, "attached": attached}
     for depth in (10, 30):
         bench.note("attach: pair, depth %d" % depth)
-        bench.details["attach.pair.%d" % depth] = times = measure(bench, contestants, "equal", depth, 1)
+        bench.details["attach.pair.%d" % depth] = times = measure(bench, contestants, "equal", depth, 1, sets=25, turns=6)
         ours, theirs = (extra(times, name, "untracked", "cpu_ns_per_pair") for name in ("attached", "run"))
         ratio = ours / theirs
         bench.row("pair when attached, depth %d" % depth, "+%.1f ns" % ours, "+%.1f ns" % theirs,

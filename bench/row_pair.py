@@ -10,7 +10,7 @@ from harness import Failed, median, spread
 
 CELLS = [(depth, threads) for threads in (1, 2) for depth in (10, 30)]
 PROFILED = "prof:true,lg_prof_sample:0,prof_final:false"
-SETS, TURNS, SECONDS = 5, 20, "0.03"  # of processes; of each process; of each turn
+SETS, TURNS, SECONDS = 12, 8, "0.03"  # of processes; of each process; of each turn
 
 
 FRAMES = ("equal", "varied")
@@ -103,17 +103,17 @@ def available(bench):
     return found
 
 
-def measure(bench, contestants, frames, depth, threads):
+def measure(bench, contestants, frames, depth, threads, sets=SETS, turns=TURNS):
     """{contestant: [what the program told of each turn]}. All contestants are alive at once and take short turns, round and
     round: a shared machine's speed changes within seconds, and must not change between two that are compared. Processes
-    differ too, by where their pages come to lie: the whole is done with several sets of them."""
+    differ too, by where their pages come to lie, by a third and more: the whole is done with several sets of them."""
     command = [bench.program("pair-" + frames), str(depth), str(threads), SECONDS, "turns"]
     times = {name: [] for name in contestants}
-    for _ in range(bench.rounds(SETS)):
+    for _ in range(bench.rounds(sets)):
         alive = {name: go(bench, command) for name, go in contestants.items()}
         for contestant in alive.values():
             contestant.wait_ready()
-        for _ in range(bench.rounds(TURNS)):
+        for _ in range(bench.rounds(turns)):
             for name, contestant in alive.items():
                 times[name].append(contestant.turn())
         for contestant in alive.values():
