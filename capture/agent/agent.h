@@ -327,6 +327,7 @@ struct agent_thread { /* the first cache lines serve the common way */
 	struct walk_memo *recent; /* the memo used last */
 	struct walk_memo *memos;
 	uint64_t memo_mask; /* their number - 1 */
+	uint32_t memo_shift; /* bits left out of what chooses one */
 	struct silt_db_thread *shared;
 	uint32_t index; /* in the thread table + 1 */
 	uint32_t tid;
@@ -345,7 +346,7 @@ struct agent_thread { /* the first cache lines serve the common way */
 	struct walk_frame *spare;
 	struct walk_list anew_list, nested_list;
 	/* walk_shallow.c */
-	uint32_t shallow, shallow_wait, shallow_turn, shallow_steps;
+	uint32_t shallow, shallow_wait, shallow_turn, shallow_steps, outer_misses;
 	bool outer_nodes; /* the nodes of its frames are known */
 	bool outer_fits;  /* the walk just taken ends with it */
 	uint64_t outer_generation;
@@ -383,8 +384,22 @@ uint64_t walk_key(const struct walk_list *w, const struct stack_use *use);
 struct stack_use {
 	uint32_t kind, thread, epoch;
 };
+static ALWAYS_INLINE uint64_t stack_mix(uint64_t x)
+{
+	x ^= x >> 32;
+	x *= 0xd6e8feb86659fd93ull;
+	x ^= x >> 32;
+	return x;
+}
 /** Final hash of a walk: sum over its frames, count, and what else tells contexts apart. */
-uint64_t stack_key(uint64_t sum, uint32_t n, uint32_t flags, const struct stack_use *use);
+static ALWAYS_INLINE uint64_t stack_key(uint64_t sum, uint32_t n, uint32_t flags, const struct stack_use *use)
+{
+	uint64_t rest = n | (uint64_t)flags << 10 | (uint64_t)use->kind << 16 | (uint64_t)use->thread << 20 |
+			(uint64_t)use->epoch << 40;
+
+	sum = stack_mix(sum + rest * 0xa0761d6478bd642full);
+	return sum ? sum : 1;
+}
 /** Finds or makes the context; notes the frames' nodes in w. Never 0: SILT_DB_CONTEXT_OVERFLOW when there is no room. */
 uint32_t stack_intern(uint64_t key, struct walk_list *w, const struct stack_use *use);
 struct silt_db_context *stack_context(uint32_t index);

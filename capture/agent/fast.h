@@ -27,7 +27,7 @@ static ALWAYS_INLINE struct walk_frame *walk_verify_plain(struct walk_frame *f)
 
 static ALWAYS_INLINE struct walk_memo *walk_memo(const struct agent_thread *t, const uint64_t *fp)
 {
-	return &t->memos[((uint64_t)fp >> 4 ^ fp[1] ^ fp[1] >> 7) & t->memo_mask];
+	return &t->memos[((uint64_t)fp >> 4 ^ fp[1] ^ fp[1] >> 7) >> t->memo_shift & t->memo_mask];
 }
 
 /** The cache entry for the stack of a hook whose frame is fp (rbp). t->busy is set by the caller, and cleared by it once it

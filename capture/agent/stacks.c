@@ -26,24 +26,6 @@ static struct silt_db_levels *context_levels(void)
 	return db_at(agent_db()->context_hash_ref);
 }
 
-static uint64_t mix(uint64_t x)
-{
-	x ^= x >> 32;
-	x *= 0xd6e8feb86659fd93ull;
-	x ^= x >> 32;
-	return x;
-}
-
-uint64_t stack_key(uint64_t sum, uint32_t n, uint32_t flags, const struct stack_use *use)
-{
-	uint64_t rest = n | (uint64_t)flags << 10 | (uint64_t)use->kind << 16 | (uint64_t)use->thread << 20 |
-			(uint64_t)use->epoch << 40;
-
-	sum += rest * 0xa0761d6478bd642full;
-	sum = mix(sum);
-	return sum ? sum : 1;
-}
-
 /* Counts memory for stacks and contexts against the user's limit. */
 static bool meta_take(uint64_t bytes)
 {
@@ -145,7 +127,7 @@ static uint32_t node_find(uint64_t hash, uint64_t pcword, uint32_t parent)
 static uint32_t node_intern(uint64_t pcword, uint32_t parent, bool *fresh)
 {
 	struct silt_db *db = agent_db();
-	uint64_t hash = mix(pcword * RULE_MUL + parent);
+	uint64_t hash = stack_mix(pcword * RULE_MUL + parent);
 	uint32_t id = *fresh ? 0 : node_find(hash, pcword, parent);
 	struct silt_db_node *seg;
 

@@ -416,11 +416,14 @@ static void patch_learn(struct agent_thread *t, int64_t frames)
 }
 
 /* Threads numbered from here on get no more memos: what many threads do matters less, and they would take much memory. */
-enum { REBUILDS_FOR_MORE = 256, MEMOS_MORE_THREADS = 64 };
+enum { REBUILDS_FOR_MORE = 256, MEMOS_MORE_THREADS = 64, REBUILDS_FOR_SHIFT = 8192, MEMO_SHIFTS = 4 };
 
-static COLD void memos_more(struct agent_thread *t)
+/* Two walks that alternate may have come upon the same memo, and change it every time. */
+static COLD void memos_shuffle(struct agent_thread *t)
 {
-	if (t->index <= MEMOS_MORE_THREADS && t->memo_mask < WALK_MEMOS_MORE - 1)
+	if (t->rebuilds % REBUILDS_FOR_SHIFT == 0)
+		t->memo_shift = (t->memo_shift + 1) % MEMO_SHIFTS;
+	else if (t->index <= MEMOS_MORE_THREADS && t->memo_mask < WALK_MEMOS_MORE - 1)
 		walk_memos(t, WALK_MEMOS_MORE);
 }
 
@@ -428,11 +431,7 @@ static struct silt_db_cache_entry *memo_use(struct agent_thread *t, struct walk_
 {
 	struct silt_db_cache_entry *e = count(t, &m->list, use);
 
-	t->recent = m;
-	m->last = e;
-	m->last_key = e->hash;
-	m->stamp = agent_hot.module_generation + WALK_USE(use->kind, use->epoch);
-	m->first = m->list.specials ? 0 : first;
+	memo_counted(t, m, use, m->list.specials ? 0 : first, e);
 	return e;
 }
 
@@ -465,17 +464,16 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 		patch_learn(t, stuck - began);
 	}
 	if (!stuck || stuck != end) {
-		if (UNLIKELY(++t->rebuilds == REBUILDS_FOR_MORE)) {
-			memos_more(t);
+		if (UNLIKELY(++t->rebuilds == REBUILDS_FOR_MORE || t->rebuilds % REBUILDS_FOR_SHIFT == 0)) {
+			memos_shuffle(t);
 			m = walk_memo(t, fp);
+			m->first = 0;
 			stuck = NULL;
 		}
 		if (LIKELY(t->shallow)) {
-			if (LIKELY(walk_shallow(t, m, fp))) {
-				e = memo_use(t, m, &use, (uint64_t)&fp[1]);
-				walk_shallow_counted(t, m);
+			e = walk_shallow(t, m, fp, &use);
+			if (LIKELY(e))
 				return e;
-			}
 			stuck = NULL;
 		}
 		how = memo_rebuild(t, m, fp, stuck);

@@ -37,11 +37,19 @@ bool memo_joins(const struct walk_memo *m, struct walk_frame *f, const struct st
 /** Compares the remembered words from f outward: the first frame that does not hold, or the end. */
 struct walk_frame *memo_verify(const struct walk_memo *m, struct walk_frame *f);
 
-/** Where t->shallow says that stacks are shallow: m becomes the walk of the hook whose frame is fp. False: this one is not of that kind,
- *  and m is void. */
-bool walk_shallow(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp);
-/** Its context was looked up. */
-void walk_shallow_counted(struct agent_thread *t, const struct walk_memo *m);
+/** Where t->shallow says that stacks are shallow: m becomes the walk of the hook whose frame is fp. Returns its cache entry; NULL: this
+ *  one is not of that kind, and m is void. */
+struct silt_db_cache_entry *walk_shallow(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, const struct stack_use *use);
+/** m's walk was counted in e, for `use`; first: as in struct walk_memo. */
+static ALWAYS_INLINE void memo_counted(struct agent_thread *t, struct walk_memo *m, const struct stack_use *use, uint64_t first,
+				       struct silt_db_cache_entry *e)
+{
+	t->recent = m;
+	m->last = e;
+	m->last_key = e->hash;
+	m->stamp = agent_hot.module_generation + WALK_USE(use->kind, use->epoch);
+	m->first = first;
+}
 /** A walk was taken in another way: will the next ones be shallow? */
 void walk_shallow_judge(struct agent_thread *t, const struct walk_list *w);
 /** Also the beginning. */
@@ -56,6 +64,8 @@ static inline void walk_close(struct walk_list *w)
 	w->end->slot = (uint64_t)&walk_closing_word;
 	w->end->pc = ~walk_closing_word;
 }
+/** By which return addresses are multiplied, from the outermost frame inward. */
+extern uint64_t walk_position_key[SILT_DB_MAX_DEPTH];
 /** Sums up w's return addresses for its hash; from `behind` outward the sums stand already. */
 void walk_sums(struct walk_list *w, const struct walk_frame *behind);
 /** Holds always. */

@@ -8,7 +8,10 @@
 
 enum {
 	WAIT = 32,	/* after a stack that was not of this kind, so many walks are taken in the other way */
-	GROW_TURNS = 256 /* so often the whole stack is unwound: it may have more in common with others by now */
+	GROW_TURNS = 256, /* so often the whole stack is unwound: it may have more in common with others by now */
+	/* What stacks have in common is cut down to what the one at hand has, too, when more than one of five has less. */
+	MISS = 4,
+	MISSES_MAX = 32
 };
 
 void walk_shallow_forget(struct agent_thread *t)
@@ -18,6 +21,7 @@ void walk_shallow_forget(struct agent_thread *t)
 	t->outer.frame->slot = ~0ull; /* never met */
 	t->outer.rules = 0;
 	t->outer_nodes = false;
+	t->outer_misses = 0;
 	t->shallow_steps = 0;
 }
 
@@ -51,29 +55,57 @@ static void keep(struct agent_thread *t, const struct walk_list *w, uint64_t n)
 	t->outer_generation = agent_hot.module_generation;
 }
 
+/* It may have more in common with the walk before than all had. */
+static bool grow(struct agent_thread *t, const struct walk_memo *m)
+{
+	uint64_t n;
+
+	if (t->recent == m || t->recent->generation != agent_hot.module_generation)
+		return false;
+	n = common(&m->list, &t->recent->list);
+	if (n <= (uint64_t)(t->outer.end - t->outer.frame))
+		return false;
+	keep(t, &m->list, n);
+	return true;
+}
+
 /* m was unwound to its outermost frame: what has it in common with the walks before? False: t->outer is as it was. */
 static COLD bool learn(struct agent_thread *t, const struct walk_memo *m)
 {
-	const struct walk_list *w = &m->list, *recent = &t->recent->list;
+	const struct walk_list *w = &m->list;
 	uint64_t inner = (uint64_t)(w->end - w->frame) - 1;
 
 	if (t->outer.end == t->outer.frame)
 		keep(t, w, inner < WALK_OUTER ? inner : WALK_OUTER);
-	else if (t->shallow_turn % GROW_TURNS)
+	else if (t->shallow_turn % GROW_TURNS == 0)
+		return grow(t, m);
+	else if ((t->outer_misses += MISS) > MISSES_MAX)
 		keep(t, w, common(w, &t->outer));
-	else if (recent != w && t->recent->generation == agent_hot.module_generation)
-		keep(t, w, common(w, recent));
 	else
 		return false;
 	return true;
 }
 
+/* What is known of the context's nodes is kept for those that have t->outer in common, too. */
+static COLD void take_nodes(struct agent_thread *t, const struct walk_list *w)
+{
+	uint64_t n = (uint64_t)(t->outer.end - t->outer.frame);
+	const struct walk_frame *from = w->end - n;
+
+	if (!t->outer_fits || from < w->nodes_from)
+		return;
+	for (uint64_t i = 0; i < n; i++)
+		t->outer.frame[i].bits = from[i].bits;
+	t->outer_nodes = true;
+}
+
 /* m's walk is frames up to f, then the outermost n of t->outer. */
-static ALWAYS_INLINE void finish(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, struct walk_frame *f, uint64_t n,
+static ALWAYS_INLINE void finish(struct walk_memo *m, const uint64_t *fp, struct walk_frame *f, const struct agent_thread *t, uint64_t n,
 				 uint32_t rules)
 {
+	const uint64_t *key = walk_position_key + n;
 	struct walk_list *w = &m->list;
-	uint64_t *tail = w->tail + (f - w->frame);
+	uint64_t *tail = w->tail + (f - w->frame), sum = n ? t->outer.tail[0] : 0;
 
 	for (uint64_t i = 0; i < n; i++) {
 		f[i] = t->outer.frame[i];
@@ -86,10 +118,24 @@ static ALWAYS_INLINE void finish(struct agent_thread *t, struct walk_memo *m, co
 	w->flags = w->uses_bp = w->specials = 0;
 	w->rules = rules;
 	walk_close(w);
-	walk_sums(w, f);
+	while (f > w->frame) /* as walk_sums */
+		*--tail = sum += (--f)->pc * *key++;
 	m->generation = agent_hot.module_generation;
 	m->bp_top = fp[0];
 	m->extra_count = 0;
+}
+
+static ALWAYS_INLINE struct silt_db_cache_entry *count(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp,
+						       const struct stack_use *use)
+{
+	struct walk_list *w = &m->list;
+	uint64_t key = LIKELY(!(w->rules >> 24)) ? stack_key(w->tail[0], (uint32_t)(w->end - w->frame), 0, use) : walk_key(w, use);
+	struct silt_db_cache_entry *e = thread_cache_get(t, key, w, use);
+
+	memo_counted(t, m, use, (uint64_t)&fp[1], e);
+	if (UNLIKELY(!t->outer_nodes))
+		take_nodes(t, w);
+	return e;
 }
 
 /* One frame outward, from its return address at *slot, noted in f. False: its rule is not of the plain kind; *ret_rule. */
@@ -111,7 +157,7 @@ static ALWAYS_INLINE bool step(struct walk_frame *f, uint64_t *slot, uint32_t *r
 	return true;
 }
 
-bool walk_shallow(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp)
+struct silt_db_cache_entry *walk_shallow(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, const struct stack_use *use)
 {
 	const struct walk_list *o = &t->outer;
 	struct walk_frame *f, *limit, *first;
@@ -143,8 +189,9 @@ again:
 	if (LIKELY(slot == until && walk_verify_plain(o->frame) == o->end)) {
 		t->shallow_steps = (uint32_t)(f - first);
 		t->outer_fits = true;
-		finish(t, m, fp, f, n, rules | o->rules);
-		return true;
+		t->outer_misses -= t->outer_misses != 0;
+		finish(m, fp, f, t, n, rules | o->rules);
+		return count(t, m, fp, use);
 	}
 	until = ~0ull;
 	limit = first + WALK_SHALLOW;
@@ -152,26 +199,14 @@ again:
 outermost:
 	if (CFI_TYPE(rule) != CFI_T_END || !f->pc)
 		goto not;
-	finish(t, m, fp, f + 1, 0, rules | rule);
+	finish(m, fp, f + 1, t, 0, rules | rule);
 	t->outer_fits = learn(t, m);
-	return true;
+	return count(t, m, fp, use);
 not:
 	walk_void(m);
 	t->shallow = 0;
 	t->shallow_wait = WAIT;
-	return false;
-}
-
-void walk_shallow_counted(struct agent_thread *t, const struct walk_memo *m)
-{
-	uint64_t n = (uint64_t)(t->outer.end - t->outer.frame);
-	const struct walk_frame *from = m->list.end - n;
-
-	if (LIKELY(t->outer_nodes) || !t->outer_fits || from < m->list.nodes_from)
-		return;
-	for (uint64_t i = 0; i < n; i++)
-		t->outer.frame[i].bits = from[i].bits;
-	t->outer_nodes = true;
+	return NULL;
 }
 
 void walk_shallow_judge(struct agent_thread *t, const struct walk_list *w)

@@ -11,7 +11,7 @@
 /* Most stacks are shallower. */
 enum { MEMO_FRAMES = 32 };
 
-static uint64_t position_key[SILT_DB_MAX_DEPTH];
+uint64_t walk_position_key[SILT_DB_MAX_DEPTH];
 
 const uint64_t walk_closing_word = 0;
 
@@ -68,7 +68,7 @@ void walk_setup(void)
 
 		z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
 		z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-		position_key[i] = (z ^ z >> 31) | 1;
+		walk_position_key[i] = (z ^ z >> 31) | 1;
 	}
 }
 
@@ -80,14 +80,14 @@ void walk_sums(struct walk_list *w, const struct walk_frame *behind)
 	if (i > n)
 		i = n;
 	sum = w->tail[i];
-	for (const uint64_t *key = position_key + (n - i); i-- > 0; key++)
+	for (const uint64_t *key = walk_position_key + (n - i); i-- > 0; key++)
 		w->tail[i] = sum += w->frame[i].pc * *key;
 }
 
 /* What walks of modules loaded where others had been, and of signal frames, add to their hash. */
 static COLD uint64_t hash_rare(const struct walk_list *w)
 {
-	const uint64_t *key = position_key;
+	const uint64_t *key = walk_position_key;
 	uint64_t hash = 0;
 
 	for (const struct walk_frame *f = w->end; f-- > w->frame;)
