@@ -452,9 +452,81 @@ def sanitizers(folder):
         skip("sanitizers", "there are none")
 
 
+PLUGIN = r"""
+#include <stdlib.h>
+extern void *kept[];
+__attribute__((noinline)) static void *one(int i) { void *p = malloc(100 + i % 7); *(volatile char *)p = 1; return p; }
+__attribute__((noinline)) static void *two(int i) { void *p = malloc(200 + i % 5); *(volatile char *)p = 1; return p; }
+__attribute__((noinline)) void *inner_NAME(int i)
+{
+	void *p = i % 2 ? one(i) : two(i);
+	__asm__ volatile("" ::: "memory");
+	return p;
+}
+void *start_NAME(void *to)
+{
+	void **blocks = to;
+	for (int i = 0; i < 400; i++)
+		blocks[i] = inner_NAME(i);
+	return blocks;
+}
+"""
+
+PLUGGED = r"""
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+static void *blocks[2][400];
+int main(int argc, char **argv)
+{
+	void *stack = aligned_alloc(4096, 1 << 18), *bases[2];
+	for (int i = 0; i < 2; i++) {
+		char name[20];
+		pthread_attr_t a;
+		pthread_t t;
+		void *lib = dlopen(argv[1 + i], RTLD_NOW);
+		snprintf(name, sizeof(name), "start_%c", 'a' + i);
+		bases[i] = dlsym(lib, name);
+		if (!bases[i])
+			return 3;
+		pthread_attr_init(&a);
+		pthread_attr_setstack(&a, stack, 1 << 18);
+		if (pthread_create(&t, &a, (void *(*)(void *))bases[i], blocks[i]))
+			return 4;
+		pthread_join(t, NULL);
+		dlclose(lib);
+	}
+	printf("%s\n", bases[0] == bases[1] ? "same" : "elsewhere");
+	return argc - 3;
+}
+"""
+
+
+def plugin_threads(folder):
+    """Threads of two plugins, one after the other, on the same stack, and at the same addresses: nothing of the first's stacks is taken
+    for the second's."""
+    if not shutil.which("gcc"):
+        return skip("plugin_threads", "no gcc")
+    program, libraries = os.path.join(folder, "plugged"), [os.path.join(folder, "lib%s.so" % n) for n in "ab"]
+    for n, library in zip("ab", libraries):
+        subprocess.run(["gcc", "-O2", "-fPIC", "-shared", "-Wl,--build-id", "-x", "c", "-", "-o", library],
+                       input=PLUGIN.replace("NAME", n), text=True, check=True)
+    subprocess.run(["gcc", "-O2", "-x", "c", "-", "-o", program, "-pthread"], input=PLUGGED, text=True, check=True)
+    r = Run(folder, [program] + libraries)
+    check("two plugins at the same place", r.status == 0 and r.stdout == "same\n", r)
+    for n, other in ("ab", "ba"):
+        shown = subprocess.run([SILT, "show", "--json", "--focus", "inner_" + n, r.out], capture_output=True, text=True, check=True)
+        report = json.loads(shown.stdout)
+        names = {f["function"] for s in report["stacks"] for f in s["frames"]}
+        count = sum(s["count"] for s in report["stacks"])
+        check("all blocks of plugin %s are its own" % n, count == 400 and "start_" + n in names and
+              not names & {"start_" + other, "inner_" + other}, "%d blocks, %s" % (count, names))
+
+
 PARTS = {"proc": no_proc, "pidns": pid_namespaces, "unreadable": unreadable, "limits": limits, "disk": full_disk, "stack": small_stack,
          "shell": shell, "replaced": replaced, "vector": vector, "full": full_database, "musl": musl, "deep": deep_libraries, "dlclose": closed, "threads": threads,
-         "wrap": wrap, "heirs": heirs, "exhausted": exhausted, "sanitizers": sanitizers}
+         "wrap": wrap, "heirs": heirs, "plugins": plugin_threads, "exhausted": exhausted, "sanitizers": sanitizers}
 
 
 def main(parts):
