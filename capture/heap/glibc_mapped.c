@@ -43,6 +43,27 @@ static bool is_mapped(const struct mapped_search *s, silt_addr chunk, uint64_t p
 	return true;
 }
 
+/* memalign leaves the old header where it was, at the mapping's start: the block is where a header says that it has moved from there. The
+ * old one's size may be out of date, for mremap changes the other. */
+static silt_addr moved_chunk(struct mapped_search *s, silt_addr start, uint64_t *prev_size, uint64_t *word, silt_addr *ret_end)
+{
+	for (uint64_t align = 32; align < s->part_end - start; align *= 2) {
+		silt_addr chunk = ((start + 16 + align - 1) & ~(align - 1)) - 16;
+		uint64_t head[2];
+
+		if (chunk - start < SILT_GLIBC_CHUNK_MIN)
+			chunk += align;
+		if (chunk >= s->part_end || !silt_heap_memory_read(&s->h->mem, chunk, head, sizeof(head)))
+			break;
+		if (head[0] == chunk - start && is_mapped(s, chunk, head[0], head[1], s->part_start, s->part_end, ret_end)) {
+			*prev_size = head[0];
+			*word = head[1];
+			return chunk;
+		}
+	}
+	return start;
+}
+
 static bool complete(const struct mapped_search *s)
 {
 	return s->found >= s->want;
@@ -75,7 +96,11 @@ static bool look_at_page(void *data, silt_addr addr, const uint8_t *bytes, silt_
 		uint64_t prev_size = silt_heap_u64(bytes + places[i]), word = silt_heap_u64(bytes + places[i] + 8);
 
 		if (is_mapped(s, addr + places[i], prev_size, word, s->part_start, s->part_end, ret_skip)) {
-			add_mapped(s, addr + places[i], prev_size, word);
+			silt_addr chunk = addr + places[i];
+
+			if (!prev_size)
+				chunk = moved_chunk(s, chunk, &prev_size, &word, ret_skip);
+			add_mapped(s, chunk, prev_size, word);
 			break;
 		}
 	}
