@@ -49,16 +49,21 @@ static silt_addr moved_chunk(struct mapped_search *s, silt_addr start, uint64_t 
 {
 	for (uint64_t align = 32; align < s->part_end - start; align *= 2) {
 		silt_addr chunk = ((start + 16 + align - 1) & ~(align - 1)) - 16;
-		uint64_t head[2];
 
-		if (chunk - start < SILT_GLIBC_CHUNK_MIN)
-			chunk += align;
-		if (chunk >= s->part_end || !silt_heap_memory_read(&s->h->mem, chunk, head, sizeof(head)))
-			break;
-		if (head[0] == chunk - start && is_mapped(s, chunk, head[0], head[1], s->part_start, s->part_end, ret_end)) {
-			*prev_size = head[0];
-			*word = head[1];
-			return chunk;
+		/* Some releases leave no less than a chunk in front of it, others do. */
+		for (unsigned i = 0; i < 2; i++, chunk += align) {
+			uint64_t head[2];
+
+			if (chunk == start || (i && chunk - align - start >= SILT_GLIBC_CHUNK_MIN))
+				continue;
+			if (chunk >= s->part_end || !silt_heap_memory_read(&s->h->mem, chunk, head, sizeof(head)))
+				return start;
+			if (head[0] == chunk - start &&
+			    is_mapped(s, chunk, head[0], head[1], s->part_start, s->part_end, ret_end)) {
+				*prev_size = head[0];
+				*word = head[1];
+				return chunk;
+			}
 		}
 	}
 	return start;
@@ -86,7 +91,7 @@ static void add_mapped(struct mapped_search *s, silt_addr chunk, uint64_t prev_s
 }
 
 /* Where in a page a chunk may begin: at its start, or 16 bytes before a multiple of an alignment. */
-static const uint16_t places[] = { 0, 0x30, 0x70, 0xf0, 0x1f0, 0x3f0, 0x7f0, 0xff0 };
+static const uint16_t places[] = { 0, 0x10, 0x30, 0x70, 0xf0, 0x1f0, 0x3f0, 0x7f0, 0xff0 };
 
 static bool look_at_page(void *data, silt_addr addr, const uint8_t *bytes, silt_addr *ret_skip)
 {
