@@ -47,7 +47,9 @@ static bool is_mapped(const struct mapped_search *s, silt_addr chunk, uint64_t p
  * old one's size may be out of date, for mremap changes the other. */
 static silt_addr moved_chunk(struct mapped_search *s, silt_addr start, uint64_t *prev_size, uint64_t *word, silt_addr *ret_end)
 {
-	for (uint64_t align = 32; align < s->part_end - start; align *= 2) {
+	uint64_t was = *word & ~15ull; /* memalign had asked for more than the alignment */
+
+	for (uint64_t align = 32; align < was; align *= 2) {
 		silt_addr chunk = ((start + 16 + align - 1) & ~(align - 1)) - 16;
 
 		/* Some releases leave no less than a chunk in front of it, others do. */
@@ -56,7 +58,7 @@ static silt_addr moved_chunk(struct mapped_search *s, silt_addr start, uint64_t 
 
 			if (chunk == start || (i && chunk - align - start >= SILT_GLIBC_CHUNK_MIN))
 				continue;
-			if (chunk >= s->part_end || !silt_heap_memory_read(&s->h->mem, chunk, head, sizeof(head)))
+			if (chunk - start >= was || !silt_heap_memory_read(&s->h->mem, chunk, head, sizeof(head)))
 				return start;
 			if (head[0] == chunk - start &&
 			    is_mapped(s, chunk, head[0], head[1], s->part_start, s->part_end, ret_end)) {

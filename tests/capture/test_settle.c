@@ -156,7 +156,7 @@ static void check(const char *program)
 
 	if (access(program, X_OK)) {
 		print_message("skipped: %s was not built: its compiler or C library is missing\n", program);
-		return;
+		skip();
 	}
 	open_watched(&w, program);
 	while (step(&w))
