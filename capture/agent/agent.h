@@ -235,18 +235,21 @@ void module_give(const struct silt_agent_module *list, uint32_t count);
 extern uint64_t agent_rules[AGENT_RULES];
 #define RULE_EXACT (1ull << 47) /* key bit: look the pc up itself, not pc - 1 */
 #define RULE_MUL 0x9e3779b97f4a7c15ull
+/* An entry exclusive-ored with a return address << 16 has none of these bits where it is that address's and of type CFI_T_RSP: then its
+ * low 16 bits are what is to be added. (An empty one adds nothing to where an address below 64 KiB, or 0, stands.) */
+#define RULE_PLAIN 0xffffffff00000007ull
 /** Finds the rule in the larger table behind, or in the call frame information, and caches it. */
 uint32_t rule_miss(uint64_t key);
 /** Forgets rules of [lo, hi). */
 void rule_purge(uint64_t lo, uint64_t hi);
 /** How to leave the frame of a return address (or exact pc | RULE_EXACT): bits 0..23 as cfi.h's compact rule, bits 24..31 the
  *  module's generation. The low 16 bits of the key choose the entry and the other 32 are its tag, so a hit is exact and one
- *  word holds it all. */
+ *  word holds it all. Frames of 64 KiB and more that are left by rsp are not among them: see RULE_PLAIN. */
 static ALWAYS_INLINE uint32_t rule_get(uint64_t key)
 {
 	uint64_t word = ATOMIC_LOAD(&agent_rules[key & 0xffff]);
 
-	if (LIKELY(word >> 32 == key >> 16))
+	if (LIKELY(word >> 32 == key >> 16) && LIKELY(word)) /* an empty entry seems to be one of the first 64 KiB's */
 		return (uint32_t)word;
 	return rule_miss(key);
 }
@@ -256,7 +259,10 @@ struct stack_use;
 struct walk_frame { /* frames are kept innermost first */
 	uint64_t slot; /* where the frame's pc was read */
 	uint64_t pc;
-	uint64_t bp; /* rbp in the frame */
+	union {
+		uint64_t bp;  /* rbp in the frame */
+		uint64_t key; /* where a memo has a shape, in the inner frames: what pc is multiplied by */
+	};
 	union {
 		struct {
 			uint32_t rule;
@@ -285,6 +291,15 @@ struct walk_word {
 	uint64_t addr, value;
 };
 
+/* Of a shallow walk: what another one of as many frames, which ends with the same outer ones, has in common with it. */
+struct walk_again {
+	struct walk_frame *behind; /* the first of the outer ones */
+	uint64_t until;            /* its slot */
+	uint64_t base;             /* the hash's sum over the outer ones, and stack_rest of what it was counted for */
+	uint64_t rules;            /* the outer ones', ored */
+	struct walk_frame *nodes_from; /* as in the list */
+};
+
 struct walk_memo { /* a remembered walk; what the common way needs stands first */
 	uint64_t first; /* where its innermost return address lies; 0 when more than return addresses and rbp must be compared */
 	uint64_t stamp; /* what it was counted for: WALK_USE and the module generation of then */
@@ -294,13 +309,18 @@ struct walk_memo { /* a remembered walk; what the common way needs stands first 
 	uint64_t generation;
 	uint64_t bp_top;  /* rbp in the innermost frame */
 	struct walk_word *saved; /* list.uses_bp: for each frame where it saved rbp, if that matters; else a word that always holds */
-	uint32_t capacity; /* frames there is room for, the closing one left out; 0: never used */
-	uint32_t extra_count;
+	uint16_t capacity; /* frames there is room for, the closing one left out; 0: never used */
+	uint16_t extra_count;
+	uint32_t shape; /* not 0: `again` holds; that of the thread's, when this was the memo's walk (walk_shallow.c) */
 	uint64_t checks; /* a bit for each of the first 64 frames: clear where its word of `saved` always holds; few do not */
-	struct walk_word extra[AGENT_EXTRA_MAX];
+	union {
+		struct walk_word extra[AGENT_EXTRA_MAX];
+		struct walk_again again;
+	};
 } __attribute__((aligned(256)));
 #define WALK_GENERATION (1ull << 40)
-#define WALK_USE(kind, epoch) ((uint64_t)((kind) + 1) << 32 | (epoch))
+#define WALK_USE(kind, epoch) ((uint64_t)(kind) << 32 | (epoch)) /* never 0: epochs begin with 1 */
+#define WALK_USE_KIND(use) ((uint32_t)((use) >> 32))
 enum {
 	WALK_INTERRUPTED = 1, /* pc is exact */
 	WALK_CHECK = 2,       /* the saved rbp word matters to an outer frame */
@@ -327,7 +347,7 @@ struct agent_thread { /* the first cache lines serve the common way */
 	struct walk_memo *recent; /* the memo used last */
 	struct walk_memo *memos;
 	uint64_t memo_mask; /* their number - 1 */
-	uint32_t memo_shift; /* bits left out of what chooses one */
+	uint64_t memo_multiplier; /* by which one is chosen */
 	struct silt_db_thread *shared;
 	uint32_t index; /* in the thread table + 1 */
 	uint32_t tid;
@@ -340,13 +360,17 @@ struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t sample_started;
 	int64_t sample_left;
 	uint64_t random;
-	uint32_t rebuilds; /* walks not found among the memos */
+	uint32_t rebuilds, rebuilds_next; /* walks not found among the memos; when something is to be done about it */
 	struct walk_meeting met;
 	/* Of full length: where new frames are put together; a walk unwound anew; a signal handler's. */
 	struct walk_frame *spare;
 	struct walk_list anew_list, nested_list;
 	/* walk_shallow.c */
-	uint32_t shallow, shallow_wait, shallow_turn, shallow_steps, outer_misses;
+	uint32_t shallow, shallow_wait, shallow_steps, outer_misses, outer_missed; /* the last: in which turn */
+	uint32_t shallow_turn; /* that in which grow_left is 0 */
+	uint32_t shape; /* another one whenever `outer` changes */
+	int32_t grow_left;   /* shallow walks until the whole stack is unwound again... */
+	uint32_t grow_pause; /* ...and how many there were at first */
 	bool outer_nodes; /* the nodes of its frames are known */
 	bool outer_fits;  /* the walk just taken ends with it */
 	uint64_t outer_generation;
@@ -356,9 +380,12 @@ struct agent_thread { /* the first cache lines serve the common way */
 };
 
 /** The rest of walk_context: see there. stuck: where m was compared already, the first frame that does not hold, or its end; else
- *  NULL. Returns NULL when the caller is the allocator itself: nothing is to be recorded. */
-struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint32_t kind,
-					 uint32_t epoch, struct walk_frame *stuck);
+ *  NULL. Returns NULL when the caller is the allocator itself: nothing is to be recorded. use: WALK_USE. */
+struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint64_t use,
+					 struct walk_frame *stuck);
+/** The same in the shortest way, where m's walk was a shallow one and this is another of its shape; else walk_changed. */
+struct silt_db_cache_entry *walk_again(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint64_t use,
+				       struct walk_frame *stuck);
 /** Compares a remembered walk that uses rbp, from the hook whose frame is fp: the first frame that does not hold, or the end; NULL
  *  when rbp is not what it was. */
 struct walk_frame *walk_verify_bp(const struct walk_memo *m, const uint64_t *fp);
@@ -391,14 +418,16 @@ static ALWAYS_INLINE uint64_t stack_mix(uint64_t x)
 	x ^= x >> 32;
 	return x;
 }
-/** Final hash of a walk: sum over its frames, count, and what else tells contexts apart. */
-static ALWAYS_INLINE uint64_t stack_key(uint64_t sum, uint32_t n, uint32_t flags, const struct stack_use *use)
+/** What the number of frames, and what else tells contexts apart, add to the sum over a walk's frames. */
+static ALWAYS_INLINE uint64_t stack_rest(uint32_t n, uint32_t flags, const struct stack_use *use)
 {
-	uint64_t rest = n | (uint64_t)flags << 10 | (uint64_t)use->kind << 16 | (uint64_t)use->thread << 20 |
-			(uint64_t)use->epoch << 40;
-
-	sum = stack_mix(sum + rest * 0xa0761d6478bd642full);
-	return sum ? sum : 1;
+	return (n | (uint64_t)flags << 10 | (uint64_t)use->kind << 16 | (uint64_t)use->thread << 20 | (uint64_t)use->epoch << 40) *
+	       0xa0761d6478bd642full;
+}
+/** Final hash of a walk. */
+static ALWAYS_INLINE uint64_t stack_key(uint64_t sum, uint64_t rest)
+{
+	return stack_mix(sum + rest) | 1u << 31; /* never 0; the bit serves for nothing else */
 }
 /** Finds or makes the context; notes the frames' nodes in w. Never 0: SILT_DB_CONTEXT_OVERFLOW when there is no room. */
 uint32_t stack_intern(uint64_t key, struct walk_list *w, const struct stack_use *use);
@@ -425,6 +454,15 @@ static ALWAYS_INLINE struct agent_thread *thread_get(uint64_t tp)
 /** The thread's cache entry for key, filled from the shared table when new. */
 struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t key, struct walk_list *w,
 					     const struct stack_use *use);
+/** The same, NULL when it is not in the cache. Two places make a set, one cache line. */
+static ALWAYS_INLINE struct silt_db_cache_entry *thread_cache_look(const struct agent_thread *t, uint64_t key)
+{
+	struct silt_db_cache_entry *set = &t->cache[key & t->cache_mask & ~1u];
+	uint64_t second = set[1].hash == key;
+
+	__asm__("" : "+r"(second)); /* no branch: it could not be foreseen */
+	return LIKELY(set[second].hash == key) ? set + second : NULL;
+}
 /** For --threads: has another thread taken this thread pointer over? Then it gets an entry of its own. */
 void thread_identify(struct agent_thread *t);
 /** From now on more than one thread may run. */

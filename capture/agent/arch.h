@@ -78,6 +78,24 @@ static inline uint32_t arch_add32_local(uint32_t *p, uint32_t v)
 	return v;
 }
 
+/* The low 16 bits at addr + add, and of table[i], of words that others may be writing. Not left to the compiler, which works an
+ * address out first where it is of use for something else as well: then the value comes a cycle later. */
+static inline uint64_t arch_load16(uint64_t addr, uint64_t add)
+{
+	uint64_t v;
+
+	__asm__ volatile("movzwl (%1,%2), %k0" : "=r"(v) : "r"(addr), "r"(add));
+	return v;
+}
+
+static inline uint64_t arch_load16_of(const uint64_t *table, uint64_t i)
+{
+	uint64_t v;
+
+	__asm__ volatile("movzwl (%1,%2,8), %k0" : "=r"(v) : "r"(table), "r"(i));
+	return v;
+}
+
 static inline void arch_pause(void)
 {
 	__asm__ volatile("pause");

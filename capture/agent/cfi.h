@@ -58,8 +58,8 @@ bool cfi_find_return_row(const struct cfi_module *m, uint64_t ra, struct cfi_row
 
 /* A row in 24 bits, for frames whose unwinding only needs rsp and rbp. */
 enum cfi_type {
-	CFI_T_NONE = 0,      /* no information: stop, truncated */
-	CFI_T_RSP = 1,       /* CFA = rsp + 8 * off */
+	CFI_T_RSP = 0,       /* CFA = rsp + 8 * off; 0, so that the low 16 bits are what is added to rsp, up to 64 KiB */
+	CFI_T_NONE = 1,      /* no information: stop, truncated */
 	CFI_T_RBP = 2,       /* CFA = rbp + 8 * off */
 	CFI_T_RBP_DEREF = 3, /* CFA = *(rbp - 8 * off), caller's rbp = *(rbp): gcc's stack realignment (DRAP); the
 			      * return address is at CFA - 8 as always, CFI_RBP_AT is 0 and says nothing here */

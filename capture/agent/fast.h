@@ -27,7 +27,7 @@ static ALWAYS_INLINE struct walk_frame *walk_verify_plain(struct walk_frame *f)
 
 static ALWAYS_INLINE struct walk_memo *walk_memo(const struct agent_thread *t, const uint64_t *fp)
 {
-	return &t->memos[((uint64_t)fp >> 4 ^ fp[1] ^ fp[1] >> 7) >> t->memo_shift & t->memo_mask];
+	return &t->memos[((uint64_t)fp + fp[1]) * t->memo_multiplier >> 32 & t->memo_mask];
 }
 
 /** The cache entry for the stack of a hook whose frame is fp (rbp). t->busy is set by the caller, and cleared by it once it
@@ -35,17 +35,17 @@ static ALWAYS_INLINE struct walk_memo *walk_memo(const struct agent_thread *t, c
 static ALWAYS_INLINE struct silt_db_cache_entry *walk_context(struct agent_thread *t, const uint64_t *fp, uint32_t kind)
 {
 	struct walk_memo *m = walk_memo(t, fp);
-	uint32_t epoch = ATOMIC_LOAD(&agent_db()->epoch);
+	uint64_t use = WALK_USE(kind, ATOMIC_LOAD(&agent_db()->epoch));
 	struct walk_frame *stuck = NULL;
 
-	if (LIKELY(m->first == (uint64_t)&fp[1] && m->stamp == agent_hot.module_generation + WALK_USE(kind, epoch))) {
+	if (LIKELY(m->first == (uint64_t)&fp[1] && m->stamp == agent_hot.module_generation + use)) {
 		stuck = LIKELY(!m->list.uses_bp) ? walk_verify_plain(m->list.frame) : walk_verify_bp(m, fp);
 		if (stuck == m->list.end && LIKELY(m->last->hash == m->last_key)) {
 			t->recent = m;
 			return m->last;
 		}
 	}
-	return walk_changed(t, m, fp, kind, epoch, stuck);
+	return walk_again(t, m, fp, use, stuck);
 }
 
 /* Compare and swap in the live table. single: this is the only thread. */
@@ -74,7 +74,7 @@ bool live_kept(const uint64_t *page, uint64_t *place, uint64_t entry);
 
 /* A group is the eight entries of one cache line. A block's home group is chosen by its offset in the page; it stands
  * anywhere in it, or, when that was full, in one of the next. Chunks of fewer entries are one short group. The masks below have
- * a bit for each entry; all eight are looked at together, because a branch on where an entry stands cannot be predicted. */
+ * two bits for each entry; all eight are looked at together, because a branch on where an entry stands cannot be predicted. */
 #define GROUP 8u
 
 typedef int group_i32 __attribute__((vector_size(16)));
@@ -93,9 +93,14 @@ static ALWAYS_INLINE group_i32 group_low(const uint64_t *entries)
 static ALWAYS_INLINE uint32_t group_mask(group_i32 a, group_i32 b)
 {
 	group_i16 words = __builtin_ia32_packssdw128(a, b);
-	group_i8 bytes = __builtin_ia32_packsswb128(words, (group_i16){ 0 });
 
-	return (uint32_t)__builtin_ia32_pmovmskb128(bytes);
+	return (uint32_t)__builtin_ia32_pmovmskb128((group_i8)words);
+}
+
+/* The first entry that a mask, not 0, tells of. */
+static ALWAYS_INLINE uint64_t *group_first(uint64_t *group, uint64_t mask)
+{
+	return (uint64_t *)(void *)((uint8_t *)group + 4 * (uint64_t)__builtin_ctzll(mask));
 }
 
 /* Entries that may have this offset; the caller looks again, for empty ones read as offset 0 or 1. */
@@ -132,18 +137,19 @@ struct live_place {
 /** Finds the place of an address below 2^47. False: nothing on its page was ever recorded, or it does not have groups. */
 static ALWAYS_INLINE bool live_find(uint64_t addr, struct live_place *ret)
 {
-	uint32_t leaf = ATOMIC_LOAD(&agent_hot.root[addr >> 30]), capacity;
+	uint32_t leaf = ATOMIC_LOAD(&agent_hot.root[addr >> 30]), room;
 	uint64_t word;
 
 	if (UNLIKELY(!leaf))
 		return false;
 	ret->page = (uint64_t *)db_at(leaf) + (addr >> 12 & (SILT_DB_LEAF_PAGES - 1));
 	word = ATOMIC_LOAD(ret->page);
-	capacity = SILT_DB_PAGE_CAPACITY(word);
-	if (UNLIKELY((int64_t)word >= 0 || capacity < GROUP)) /* the sign is SILT_DB_PAGE_CHUNK */
+	room = (uint32_t)word & (0xffffu & ~(GROUP - 1)); /* what its groups hold; a short group at the end is nobody's home */
+	if (UNLIKELY((int64_t)word >= 0 || !room)) /* the sign is SILT_DB_PAGE_CHUNK */
 		return false;
 	ret->word = word;
-	ret->group = live_chunk(word) + group_home((addr & 4095) >> 3, capacity);
+	/* As live_chunk and group_home; capacities are far below 1 << 11, so shifting makes the ref a number of bytes. */
+	ret->group = (uint64_t *)(void *)(agent_hot.slot + (word << 1 >> 12) + (((addr & 4095) >> 3) * room >> 12 << 6));
 	return true;
 }
 
@@ -154,12 +160,20 @@ static ALWAYS_INLINE void live_insert_at(const struct live_place *at, bool singl
 	uint32_t room = group_room(at->group);
 
 	if (LIKELY(room && !(agent_hot.inherited && group_match(at->group, (addr & 4095) >> 3)))) {
-		uint64_t *place = at->group + (unsigned)__builtin_ctz(room), v = ATOMIC_LOAD(place);
+		uint64_t *place = group_first(at->group, room), v = ATOMIC_LOAD(place);
 
-		if (LIKELY(v <= SILT_DB_ENTRY_TOMB && live_cas_as(single, place, v, entry)) &&
-		    (LIKELY(ATOMIC_LOAD(at->page) == at->word) || live_kept(at->page, place, entry)))
+		if (UNLIKELY(v > SILT_DB_ENTRY_TOMB))
+			goto slow;
+		if (LIKELY(single)) {
+			if (UNLIKELY(!arch_cas64_local(place, v, entry)))
+				goto slow;
+		} else if (!atomic_cas64(place, v, entry)) {
+			goto slow;
+		}
+		if (LIKELY(ATOMIC_LOAD(at->page) == at->word) || live_kept(at->page, place, entry))
 			return;
 	}
+slow:
 	live_insert(addr, size, context);
 }
 
@@ -177,7 +191,7 @@ static ALWAYS_INLINE bool live_remove_fast(uint64_t addr)
 	match = group_match(at.group, offset);
 	if (UNLIKELY(!match))
 		return false;
-	place = at.group + (unsigned)__builtin_ctz(match);
+	place = group_first(at.group, match);
 	v = ATOMIC_LOAD(place);
 	/* Signed: neither empty, removed nor frozen. */
 	if (UNLIKELY((int64_t)v <= 0x1ff || SILT_DB_ENTRY_SIZE(v) == SILT_DB_SIZE_HUGE))

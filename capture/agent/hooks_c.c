@@ -4,7 +4,7 @@
 
 EXPORT void *malloc(size_t size)
 {
-	void *p = REAL(malloc)(size);
+	void *p = REAL_ALWAYS(malloc)(size);
 
 	if (LIKELY(p != NULL) && agent_ready())
 		record_fast((uint64_t)p, size, FRAME);

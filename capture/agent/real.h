@@ -90,6 +90,8 @@ void agent_withdraw(const char *name);
 
 /* The function behind a hook, resolved at the first call of any. */
 #define REAL(name) (LIKELY(agent_real.resolved) ? agent_real.name : (agent_resolve(), agent_real.name))
+/* The same of a function that every process has. */
+#define REAL_ALWAYS(name) (LIKELY(agent_real.name) ? agent_real.name : (agent_resolve(), agent_real.name))
 #define CALLER ((uint64_t)__builtin_return_address(0))
 /* The hook's own frame: [0] the caller's rbp, [1] the return address. The agent is built with frame pointers. */
 #define FRAME ((const uint64_t *)__builtin_frame_address(0))

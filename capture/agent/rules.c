@@ -14,6 +14,14 @@ uint64_t agent_rules[AGENT_RULES];
 static uint64_t second[AGENT_RULES];
 #define MASK48 0xffffffffffffull
 
+static void enter(uint64_t key, uint32_t rule)
+{
+	bool wide = CFI_TYPE(rule) == CFI_T_RSP && CFI_OFF(rule) >= 1u << 13;
+
+	if (!wide && key >> 16)
+		ATOMIC_STORE(&agent_rules[key & 0xffff], key >> 16 << 32 | rule);
+}
+
 COLD uint32_t rule_miss(uint64_t key)
 {
 	uint64_t pc = key & ~RULE_EXACT;
@@ -28,7 +36,7 @@ COLD uint32_t rule_miss(uint64_t key)
 	if (key >> 48)
 		return nowhere;
 	if ((uint32_t)(word >> 32) == (uint32_t)x && word) {
-		ATOMIC_STORE(&agent_rules[key & 0xffff], key >> 16 << 32 | (uint32_t)word);
+		enter(key, (uint32_t)word);
 		return (uint32_t)word;
 	}
 	m = module_find(lookup);
@@ -39,7 +47,7 @@ COLD uint32_t rule_miss(uint64_t key)
 		rule = cfi_compact(&row) & 0xffffffu;
 	rule |= m->generation << 24;
 	ATOMIC_STORE(&second[x >> 32], x << 32 | rule);
-	ATOMIC_STORE(&agent_rules[key & 0xffff], key >> 16 << 32 | rule);
+	enter(key, rule);
 	return rule;
 }
 

@@ -57,6 +57,7 @@ static struct agent_thread *thread_new(uint64_t tp)
 	walk_shallow_forget(t);
 	if (!walk_memos(t, WALK_MEMOS))
 		return NULL;
+	t->memo_multiplier = RULE_MUL;
 	t->cache = db_at(cache);
 	t->cache_mask = CACHE_FIRST - 1;
 	t->index = index;

@@ -361,14 +361,9 @@ static struct silt_db_cache_entry *count(struct agent_thread *t, struct walk_lis
 	return thread_cache_get(t, walk_key(w, use), w, use);
 }
 
-static struct stack_use use_now(const struct agent_thread *t, uint32_t kind, uint32_t epoch)
-{
-	return (struct stack_use){ kind, agent_hot.options.flags & SILT_DB_THREADS ? t->index : 0, epoch };
-}
-
 COLD uint32_t walk_interrupting(struct agent_thread *t, const uint64_t *fp, uint32_t kind)
 {
-	struct stack_use use = use_now(t, kind, ATOMIC_LOAD(&agent_db()->epoch));
+	struct stack_use use = use_now(t, WALK_USE(kind, ATOMIC_LOAD(&agent_db()->epoch)));
 	struct walk_list *w = &t->nested_list;
 	uint32_t context;
 
@@ -416,14 +411,17 @@ static void patch_learn(struct agent_thread *t, int64_t frames)
 }
 
 /* Threads numbered from here on get no more memos: what many threads do matters less, and they would take much memory. */
-enum { REBUILDS_FOR_MORE = 256, MEMOS_MORE_THREADS = 64, REBUILDS_FOR_SHIFT = 8192, MEMO_SHIFTS = 4 };
+enum { REBUILDS_FOR_MORE = 256, MEMOS_MORE_THREADS = 64, REBUILDS_FOR_SHIFT = 8192 };
 
 /* Two walks that alternate may have come upon the same memo, and change it every time. */
 static COLD void memos_shuffle(struct agent_thread *t)
 {
-	if (t->rebuilds % REBUILDS_FOR_SHIFT == 0)
-		t->memo_shift = (t->memo_shift + 1) % MEMO_SHIFTS;
-	else if (t->index <= MEMOS_MORE_THREADS && t->memo_mask < WALK_MEMOS_MORE - 1)
+	uint32_t before = t->rebuilds_next;
+
+	t->rebuilds_next = before ? t->rebuilds / REBUILDS_FOR_SHIFT * REBUILDS_FOR_SHIFT + REBUILDS_FOR_SHIFT : REBUILDS_FOR_MORE;
+	if (before > REBUILDS_FOR_MORE)
+		t->memo_multiplier *= RULE_MUL;
+	else if (before && t->index <= MEMOS_MORE_THREADS && t->memo_mask < WALK_MEMOS_MORE - 1)
 		walk_memos(t, WALK_MEMOS_MORE);
 }
 
@@ -435,10 +433,10 @@ static struct silt_db_cache_entry *memo_use(struct agent_thread *t, struct walk_
 	return e;
 }
 
-struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint32_t kind,
-					 uint32_t epoch, struct walk_frame *stuck)
+struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint64_t what,
+					 struct walk_frame *stuck)
 {
-	struct stack_use use = use_now(t, kind, epoch);
+	struct stack_use use = use_now(t, what);
 	struct walk_frame *end;
 	struct silt_db_cache_entry *e;
 	enum rebuilt how = REBUILT;
@@ -449,10 +447,11 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 		module_refresh();
 		stuck = NULL;
 	}
+	memo_settle(m);
 	if (!stuck)
 		stuck = memo_compare(m, fp);
 	end = m->list.end;
-	if (stuck && stuck == end && m->stamp == agent_hot.module_generation + WALK_USE(kind, epoch) && m->last->hash == m->last_key) {
+	if (stuck && stuck == end && m->stamp == agent_hot.module_generation + what && m->last->hash == m->last_key) {
 		t->recent = m;
 		return m->last;
 	}
@@ -464,9 +463,10 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 		patch_learn(t, stuck - began);
 	}
 	if (!stuck || stuck != end) {
-		if (UNLIKELY(++t->rebuilds == REBUILDS_FOR_MORE || t->rebuilds % REBUILDS_FOR_SHIFT == 0)) {
+		if (UNLIKELY(++t->rebuilds >= t->rebuilds_next)) {
 			memos_shuffle(t);
 			m = walk_memo(t, fp);
+			memo_settle(m);
 			m->first = 0;
 			stuck = NULL;
 		}
@@ -476,6 +476,7 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 				return e;
 			stuck = NULL;
 		}
+		memo_settle(t->recent);
 		how = memo_rebuild(t, m, fp, stuck);
 	}
 	walk_shallow_judge(t, how == REBUILT_IN_ANEW ? &t->anew_list : &m->list);

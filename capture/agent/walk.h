@@ -40,6 +40,13 @@ struct walk_frame *memo_verify(const struct walk_memo *m, struct walk_frame *f);
 /** Where t->shallow says that stacks are shallow: m becomes the walk of the hook whose frame is fp. Returns its cache entry; NULL: this
  *  one is not of that kind, and m is void. */
 struct silt_db_cache_entry *walk_shallow(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, const struct stack_use *use);
+void walk_shape_leave(struct walk_memo *m);
+/** m is about to be changed in another way, or to be read from: its sums are seen to. */
+static ALWAYS_INLINE void memo_settle(struct walk_memo *m)
+{
+	if (UNLIKELY(m->shape))
+		walk_shape_leave(m);
+}
 /** m's walk was counted in e, for `use`; first: as in struct walk_memo. */
 static ALWAYS_INLINE void memo_counted(struct agent_thread *t, struct walk_memo *m, const struct stack_use *use, uint64_t first,
 				       struct silt_db_cache_entry *e)
@@ -49,6 +56,11 @@ static ALWAYS_INLINE void memo_counted(struct agent_thread *t, struct walk_memo 
 	m->last_key = e->hash;
 	m->stamp = agent_hot.module_generation + WALK_USE(use->kind, use->epoch);
 	m->first = first;
+}
+/** What contexts are told apart by, beside their stacks, now. */
+static ALWAYS_INLINE struct stack_use use_now(const struct agent_thread *t, uint64_t use)
+{
+	return (struct stack_use){ WALK_USE_KIND(use), agent_hot.options.flags & SILT_DB_THREADS ? t->index : 0, (uint32_t)use };
 }
 /** A walk was taken in another way: will the next ones be shallow? */
 void walk_shallow_judge(struct agent_thread *t, const struct walk_list *w);

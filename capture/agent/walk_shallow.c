@@ -8,7 +8,9 @@
 
 enum {
 	WAIT = 32,	/* after a stack that was not of this kind, so many walks are taken in the other way */
-	GROW_TURNS = 256, /* so often the whole stack is unwound: it may have more in common with others by now */
+	/* So often the whole stack is unwound: it may have more in common with others by now. Less often where that does not last. */
+	GROW_PAUSE = 256,
+	GROW_PAUSE_MAX = 65536,
 	/* What stacks have in common is cut down to what the one at hand has, too, when more than one of five has less. */
 	MISS = 4,
 	MISSES_MAX = 32
@@ -23,6 +25,7 @@ void walk_shallow_forget(struct agent_thread *t)
 	t->outer_nodes = false;
 	t->outer_misses = 0;
 	t->shallow_steps = 0;
+	t->shape += t->shape != ~0u ? 1 : 2; /* 0 is no shape */
 }
 
 /* How many of their outermost frames are the same. */
@@ -63,24 +66,42 @@ static bool grow(struct agent_thread *t, const struct walk_memo *m)
 	if (t->recent == m || t->recent->generation != agent_hot.module_generation)
 		return false;
 	n = common(&m->list, &t->recent->list);
-	if (n <= (uint64_t)(t->outer.end - t->outer.frame))
+	if (n <= (uint64_t)(t->outer.end - t->outer.frame)) {
+		t->grow_pause = t->grow_pause / 2 > GROW_PAUSE ? t->grow_pause / 2 : GROW_PAUSE;
 		return false;
+	}
 	keep(t, &m->list, n);
 	return true;
 }
 
+static void cut(struct agent_thread *t, const struct walk_list *w)
+{
+	t->grow_pause = t->grow_pause < GROW_PAUSE_MAX ? t->grow_pause * 4 : GROW_PAUSE_MAX;
+	keep(t, w, common(w, &t->outer));
+}
+
+/* Counts a walk that did not end with t->outer; each of the others takes one off. */
+static uint32_t missed(struct agent_thread *t)
+{
+	uint32_t turn = t->shallow_turn - (uint32_t)t->grow_left, fits = turn - t->outer_missed;
+
+	t->outer_missed = turn;
+	t->outer_misses = (t->outer_misses > fits ? t->outer_misses - fits : 0) + MISS;
+	return t->outer_misses;
+}
+
 /* m was unwound to its outermost frame: what has it in common with the walks before? False: t->outer is as it was. */
-static COLD bool learn(struct agent_thread *t, const struct walk_memo *m)
+static COLD bool learn(struct agent_thread *t, const struct walk_memo *m, bool whole)
 {
 	const struct walk_list *w = &m->list;
 	uint64_t inner = (uint64_t)(w->end - w->frame) - 1;
 
 	if (t->outer.end == t->outer.frame)
 		keep(t, w, inner < WALK_OUTER ? inner : WALK_OUTER);
-	else if (t->shallow_turn % GROW_TURNS == 0)
+	else if (whole)
 		return grow(t, m);
-	else if ((t->outer_misses += MISS) > MISSES_MAX)
-		keep(t, w, common(w, &t->outer));
+	else if (missed(t) > MISSES_MAX)
+		cut(t, w);
 	else
 		return false;
 	return true;
@@ -97,6 +118,7 @@ static COLD void take_nodes(struct agent_thread *t, const struct walk_list *w)
 	for (uint64_t i = 0; i < n; i++)
 		t->outer.frame[i].bits = from[i].bits;
 	t->outer_nodes = true;
+	t->shape += t->shape != ~0u ? 1 : 2;
 }
 
 /* m's walk is frames up to f, then the outermost n of t->outer. */
@@ -129,8 +151,7 @@ static ALWAYS_INLINE struct silt_db_cache_entry *count(struct agent_thread *t, s
 						       const struct stack_use *use)
 {
 	struct walk_list *w = &m->list;
-	uint64_t key = LIKELY(!(w->rules >> 24)) ? stack_key(w->tail[0], (uint32_t)(w->end - w->frame), 0, use) : walk_key(w, use);
-	struct silt_db_cache_entry *e = thread_cache_get(t, key, w, use);
+	struct silt_db_cache_entry *e = thread_cache_get(t, walk_key(w, use), w, use);
 
 	memo_counted(t, m, use, (uint64_t)&fp[1], e);
 	if (UNLIKELY(!t->outer_nodes))
@@ -138,23 +159,51 @@ static ALWAYS_INLINE struct silt_db_cache_entry *count(struct agent_thread *t, s
 	return e;
 }
 
+/* From now on m is walked in the short way, as long as it ends with the same outer frames. Its inner frames' rules and the list's, and
+ * its sums, are not written down any more. */
+static void shape_enter(const struct agent_thread *t, struct walk_memo *m, struct walk_frame *behind, const struct stack_use *use)
+{
+	struct walk_list *w = &m->list;
+	uint64_t total = (uint64_t)(w->end - w->frame);
+
+	if (behind == w->frame || behind == w->end)
+		return;
+	m->again = (struct walk_again){
+		.behind = behind,
+		.until = behind->slot,
+		.base = t->outer.tail[0] + stack_rest((uint32_t)total, 0, use),
+		.rules = t->outer.rules,
+		.nodes_from = t->outer_nodes ? behind : w->end,
+	};
+	for (struct walk_frame *f = w->frame; f < behind; f++)
+		f->key = walk_position_key[--total];
+	m->shape = t->shape;
+}
+
+/* What was not written down. */
+COLD void walk_shape_leave(struct walk_memo *m)
+{
+	m->shape = 0;
+	m->list.rules = (uint32_t)m->again.rules;
+	for (struct walk_frame *f = m->list.frame; f < m->again.behind; f++) {
+		f->rule_bits = rule_get(f->pc);
+		m->list.rules |= f->rule;
+	}
+	m->list.nodes_from = m->again.nodes_from;
+	walk_sums(&m->list, m->again.behind);
+}
+
 /* One frame outward, from its return address at *slot, noted in f. False: its rule is not of the plain kind; *ret_rule. */
 static ALWAYS_INLINE bool step(struct walk_frame *f, uint64_t *slot, uint32_t *ret_rule)
 {
-	/* As in unwind_plain. */
-	uint64_t word = ATOMIC_LOAD(&agent_rules[*(const volatile uint16_t *)*slot]), pc = word_at(*slot);
+	uint64_t pc = word_at(*slot);
+	uint32_t rule = rule_get(pc);
 
 	f->slot = *slot;
 	f->pc = pc;
-	if (UNLIKELY(word >> 32 != pc >> 16))
-		word = rule_get(pc);
-	f->rule_bits = *ret_rule = (uint32_t)word;
-	if (UNLIKELY((word & 0x10007) != CFI_T_RSP)) {
-		*slot += word & 0x1fff8;
-		return CFI_TYPE((uint32_t)word) == CFI_T_RSP;
-	}
-	*slot += (word & 0xffff) - CFI_T_RSP;
-	return true;
+	f->rule_bits = *ret_rule = rule;
+	*slot += rule & 0x1fff8;
+	return CFI_TYPE(rule) == CFI_T_RSP;
 }
 
 struct silt_db_cache_entry *walk_shallow(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, const struct stack_use *use)
@@ -163,6 +212,7 @@ struct silt_db_cache_entry *walk_shallow(struct agent_thread *t, struct walk_mem
 	struct walk_frame *f, *limit, *first;
 	uint64_t slot = (uint64_t)&fp[1], until, n;
 	uint32_t rules = 0, rule;
+	bool whole;
 
 	if (UNLIKELY(m->capacity < WALK_SHALLOW) && !memo_reserve(m, WALK_SHALLOW))
 		goto not;
@@ -170,7 +220,13 @@ struct silt_db_cache_entry *walk_shallow(struct agent_thread *t, struct walk_mem
 		walk_shallow_forget(t);
 	n = (uint64_t)(o->end - o->frame);
 	f = first = m->list.frame;
-	until = LIKELY(++t->shallow_turn % GROW_TURNS) ? o->frame->slot : ~0ull;
+	whole = t->grow_left <= 0;
+	if (UNLIKELY(whole)) {
+		t->grow_pause = t->grow_pause ? t->grow_pause : GROW_PAUSE;
+		t->grow_left = (int32_t)t->grow_pause;
+		t->shallow_turn += t->grow_pause;
+	}
+	until = LIKELY(!whole) ? o->frame->slot : ~0ull;
 	limit = f + WALK_SHALLOW - (until != ~0ull ? n : 0);
 	/* As many frames as last time: a loop that is counted ends without waiting for the last slot, and what comes behind it is begun
 	 * while the frames are still being followed. */
@@ -189,8 +245,8 @@ again:
 	if (LIKELY(slot == until && walk_verify_plain(o->frame) == o->end)) {
 		t->shallow_steps = (uint32_t)(f - first);
 		t->outer_fits = true;
-		t->outer_misses -= t->outer_misses != 0;
 		finish(m, fp, f, t, n, rules | o->rules);
+		shape_enter(t, m, f, use);
 		return count(t, m, fp, use);
 	}
 	until = ~0ull;
@@ -200,7 +256,7 @@ outermost:
 	if (CFI_TYPE(rule) != CFI_T_END || !f->pc)
 		goto not;
 	finish(m, fp, f + 1, t, 0, rules | rule);
-	t->outer_fits = learn(t, m);
+	t->outer_fits = learn(t, m, whole);
 	return count(t, m, fp, use);
 not:
 	walk_void(m);
@@ -216,4 +272,85 @@ void walk_shallow_judge(struct agent_thread *t, const struct walk_list *w)
 	else
 		t->shallow = w->end - w->frame < WALK_SHALLOW && w->end != w->frame && !(w->flags | w->uses_bp | w->specials) &&
 			     agent_hot.options.max_depth > WALK_SHALLOW;
+}
+
+/* The stack of the hook whose frame is fp into m's inner frames. False: they do not lead to the outer ones, or not plainly.
+ * Each frame's slot waits for the one before, by two loads and an addition; all else is done beside that. */
+static ALWAYS_INLINE bool follow(struct walk_memo *m, const uint64_t *fp, uint64_t *sum, uint64_t *rules)
+{
+	struct walk_frame *f = m->list.frame, *behind = m->again.behind;
+	uint64_t slot = (uint64_t)&fp[1], add = 0;
+
+	do {
+		uint64_t i = arch_load16(slot, add), word, pc;
+
+		slot += add;
+		add = arch_load16_of(agent_rules, i); /* as in unwind_plain */
+		word = ATOMIC_LOAD(&agent_rules[i]);
+		pc = word_at(slot);
+		f->slot = slot;
+		f->pc = pc;
+		if (UNLIKELY((word ^ pc << 16) & RULE_PLAIN) || UNLIKELY((uint16_t)word != (uint16_t)add)) {
+			word = rule_get(pc);
+			add = (uint16_t)word;
+			if (word & 0x10007)
+				return false;
+		}
+		*rules |= word;
+		*sum += pc * f->key;
+	} while (++f != behind);
+	return slot + add == m->again.until;
+}
+
+/* m was counted for something else. */
+static COLD void again_for(const struct agent_thread *t, struct walk_memo *m, uint64_t what)
+{
+	struct stack_use use = use_now(t, what);
+
+	m->again.base = t->outer.tail[0] + stack_rest((uint32_t)(m->list.end - m->list.frame), 0, &use);
+}
+
+/* The entry for a stack that is new to the thread's cache, or whose hash needs more than the sum. */
+static COLD struct silt_db_cache_entry *again_get(struct agent_thread *t, struct walk_memo *m, uint64_t what)
+{
+	struct stack_use use = use_now(t, what);
+	struct silt_db_cache_entry *e;
+	uint32_t shape = m->shape;
+
+	walk_shape_leave(m);
+	e = thread_cache_get(t, walk_key(&m->list, &use), &m->list, &use);
+	t->outer_fits = true;
+	if (!t->outer_nodes)
+		take_nodes(t, &m->list);
+	m->shape = shape;
+	return e;
+}
+
+struct silt_db_cache_entry *walk_again(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint64_t use,
+				       struct walk_frame *stuck)
+{
+	uint64_t stamp = agent_hot.module_generation + use, sum, rules;
+	struct silt_db_cache_entry *e = NULL;
+
+	if (UNLIKELY(m->shape != t->shape) || UNLIKELY(m->generation != agent_hot.module_generation) || UNLIKELY(--t->grow_left <= 0) ||
+	    (UNLIKELY(fp[1] != m->list.frame->pc) && agent_skips(fp[1])))
+		return walk_changed(t, m, fp, use, stuck);
+	if (UNLIKELY(m->stamp != stamp))
+		again_for(t, m, use);
+	sum = m->again.base;
+	rules = m->again.rules;
+	if (UNLIKELY(!follow(m, fp, &sum, &rules)) || UNLIKELY(walk_verify_plain(m->again.behind) != m->list.end)) {
+		walk_void(m);
+		return walk_changed(t, m, fp, use, NULL);
+	}
+	if (LIKELY(!((uint32_t)rules >> 24)))
+		e = thread_cache_look(t, stack_key(sum, 0));
+	if (UNLIKELY(!e))
+		e = again_get(t, m, use);
+	t->recent = m;
+	m->last = e;
+	m->last_key = e->hash;
+	m->stamp = stamp;
+	m->first = (uint64_t)&fp[1];
+	return e;
 }

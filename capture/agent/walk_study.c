@@ -20,6 +20,7 @@ void walk_void(struct walk_memo *m)
 	m->first = 0;
 	m->list.end = m->list.frame;
 	m->extra_count = 0;
+	m->shape = 0;
 }
 
 bool walk_memos(struct agent_thread *t, uint32_t n)
@@ -55,7 +56,7 @@ bool memo_reserve(struct walk_memo *m, uint32_t frames)
 	m->list.tail = (uint64_t *)(void *)(m->saved + n + 1);
 	walk_void(m);
 	IN_ORDER();
-	m->capacity = n;
+	m->capacity = (uint16_t)n;
 	return true;
 }
 
@@ -101,7 +102,7 @@ uint64_t walk_key(const struct walk_list *w, const struct stack_use *use)
 
 	if (UNLIKELY(w->specials || w->rules >> 24))
 		hash += hash_rare(w);
-	return stack_key(hash, (uint32_t)(w->end - w->frame), w->flags, use);
+	return stack_key(hash, stack_rest((uint32_t)(w->end - w->frame), w->flags, use));
 }
 
 /* Words beside the return addresses that special frames read. False: no room to remember them. */

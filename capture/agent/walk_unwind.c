@@ -73,20 +73,22 @@ void unwind_plain(struct unwound *u, struct walk_frame *out, uint64_t room, uint
 {
 	struct walk_frame *f = out;
 	struct look look;
-	uint64_t pc, word, here;
+	uint64_t pc, word, here, next;
 	uint32_t rules = 0, rule;
 
 	*u = (struct unwound){ .join = NULL };
 	look_start(&look, out, room, from, join, met);
 	for (;;) {
-		word = ATOMIC_LOAD(&agent_rules[*(const volatile uint16_t *)slot]); /* by the pc's low bits */
+		uint64_t i = *(const volatile uint16_t *)slot; /* the pc's low bits */
+
+		next = slot + arch_load16_of(agent_rules, i); /* read by itself, it is had a cycle sooner */
+		word = ATOMIC_LOAD(&agent_rules[i]);
 		pc = word_at(slot);
 		f->slot = here = slot;
 		f->pc = pc;
 		rule = (uint32_t)word;
-		/* rsp and an offset that fits into the low 16 bits, which are then offset + CFI_T_RSP. */
-		if (LIKELY((word >> 32 == pc >> 16) & ((word & 0x10007) == CFI_T_RSP))) {
-			slot += (word & 0xffff) - CFI_T_RSP;
+		if (LIKELY(!((word ^ pc << 16) & RULE_PLAIN)) && LIKELY(next - slot == (word & 0xffff)) && LIKELY(word)) {
+			slot = next;
 		} else {
 			rule = rule_get(pc);
 			slot += rule & 0x1fff8;
