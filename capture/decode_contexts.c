@@ -8,6 +8,8 @@
 
 /* A database of the largest allowed size, shared well, stays far below this; a damaged one must not take all memory. */
 #define STACK_FRAMES_MAX (128u << 20)
+#define FRAMES_EXPECTED 48u /* of a stack */
+#define FRAMES_EXPECTED_MAX ((size_t)64 << 20)
 
 static const struct silt_db_context *db_context(struct silt_decode *d, uint32_t i)
 {
@@ -201,7 +203,8 @@ static void add_sums(const struct silt_decode *d, uint32_t i, struct silt_contex
 
 struct keys { /* what has been seen, to number it once */
 	struct silt_map stacks;   /* node | flags << 32, where it is not that which `places` names */
-	struct silt_map contexts; /* hash of stack, epoch, kind, thread -> first candidate */
+	uint32_t *first;          /* by stack: its first context + 1; most have no other */
+	struct silt_map contexts; /* of the others: hash of stack, epoch, kind, thread -> first candidate */
 	uint32_t *chain;          /* next context of the same hash + 1, by snapshot context */
 };
 
@@ -228,7 +231,13 @@ static int find_stack(struct silt_decode *d, struct keys *k, uint32_t node, uint
 	return fresh ? add_stack(d, node, flags, err) : 0;
 }
 
-static uint32_t find_context(struct silt_decode *d, struct keys *k, const struct silt_context *want)
+static bool same_context(const struct silt_context *a, const struct silt_context *b)
+{
+	return a->stack == b->stack && a->epoch == b->epoch && a->kind == b->kind && a->thread == b->thread;
+}
+
+/* The number of a context whose stack has one already. */
+static uint32_t find_another(struct silt_decode *d, struct keys *k, const struct silt_context *want)
 {
 	uint64_t hash = silt_hash_add(silt_hash_add(silt_hash_add(want->stack, want->epoch), want->kind), want->thread);
 	bool fresh;
@@ -238,15 +247,23 @@ static uint32_t find_context(struct silt_decode *d, struct keys *k, const struct
 	if (!slot)
 		return SILT_NONE;
 	for (uint32_t i = *slot; !fresh; i = k->chain[i] - 1) {
-		const struct silt_context *c = &d->contexts.items[i];
-
-		if (c->stack == want->stack && c->epoch == want->epoch && c->kind == want->kind && c->thread == want->thread)
+		if (same_context(&d->contexts.items[i], want))
 			return i;
 		if (!k->chain[i]) {
 			k->chain[i] = number + 1;
 			break;
 		}
 	}
+	return silt_vec_push(&d->contexts, *want) ? number : SILT_NONE;
+}
+
+static uint32_t find_context(struct silt_decode *d, struct keys *k, const struct silt_context *want)
+{
+	uint32_t first = k->first[want->stack], number = (uint32_t)d->contexts.count;
+
+	if (first)
+		return same_context(&d->contexts.items[first - 1], want) ? first - 1 : find_another(d, k, want);
+	k->first[want->stack] = number + 1;
 	return silt_vec_push(&d->contexts, *want) ? number : SILT_NONE;
 }
 
@@ -295,15 +312,29 @@ static int move_to_snapshot(struct silt_decode *d, struct silt_error *err)
 	return 0;
 }
 
+/* Takes room for what is to come, which costs nothing until it is written to: growing bit by bit costs page faults. What cannot be had
+ * now is asked for again. */
+static void expect(struct silt_decode *d)
+{
+	size_t frames = (size_t)d->context_count * FRAMES_EXPECTED;
+
+	(void)silt_vec_reserve(&d->stacks, d->context_count);
+	(void)silt_vec_reserve(&d->contexts, d->context_count);
+	(void)silt_vec_reserve(&d->stack_frames, frames < FRAMES_EXPECTED_MAX ? frames : FRAMES_EXPECTED_MAX);
+}
+
 int silt_decode_contexts(struct silt_decode *d, struct silt_error *err)
 {
-	struct keys k = { .chain = calloc((size_t)d->context_count + 2, sizeof(*k.chain)) };
+	struct keys k = { .chain = calloc((size_t)d->context_count + 2, sizeof(*k.chain)),
+			  .first = calloc((size_t)d->context_count + 2, sizeof(*k.first)) };
 	int rc = 0;
 
 	d->context_out = calloc((size_t)d->context_count + 1, sizeof(*d->context_out));
 	d->places = calloc((size_t)d->node_count + 1, sizeof(*d->places));
-	if (!k.chain || !d->context_out || !d->places)
+	if (!k.chain || !k.first || !d->context_out || !d->places)
 		rc = silt_error_set(err, SILT_E_NOMEM, "out of memory for the contexts");
+	if (!rc)
+		expect(d);
 	/* Of two contexts made by a race for one stack, the second's figures are added to the first's. One that counted nothing
 	 * says nothing. The last index gathers blocks whose context makes no sense. */
 	for (uint32_t i = 1; !rc && i <= d->context_count; i++)
@@ -316,5 +347,6 @@ int silt_decode_contexts(struct silt_decode *d, struct silt_error *err)
 	silt_map_deinit(&k.stacks);
 	silt_map_deinit(&k.contexts);
 	free(k.chain);
+	free(k.first);
 	return rc;
 }
