@@ -277,9 +277,9 @@ extern const uint64_t walk_closing_word;
 struct walk_list { /* one walk */
 	struct walk_frame *frame;
 	struct walk_frame *end;
-	uint64_t *tail; /* for each frame the hash's sum from it outward; 0 for the one behind the last */
-	uint32_t flags; /* SILT_DB_STACK_* */
 	uint32_t uses_bp; /* not 0: a frame but the outermost is left in another way than by rsp */
+	uint32_t flags; /* SILT_DB_STACK_* */
+	uint64_t *tail; /* for each frame the hash's sum from it outward; 0 for the one behind the last */
 	uint32_t specials; /* frames that read more words than their return address and rbp */
 	uint32_t rules;    /* all frames' rules, ored */
 	struct walk_frame *nodes_from; /* from here outward the frames' nodes are known */
@@ -305,13 +305,13 @@ struct walk_memo { /* a remembered walk; what the common way needs stands first 
 	uint64_t stamp; /* what it was counted for: WALK_USE and the module generation of then */
 	struct silt_db_cache_entry *last; /* where; another stack's by now, unless it still has last_key */
 	uint64_t last_key;
+	uint32_t shape; /* not 0: `again` holds; that of the thread's, when this was the memo's walk (walk_shallow.c) */
+	uint16_t capacity; /* frames there is room for, the closing one left out; 0: never used */
+	uint16_t extra_count;
 	struct walk_list list;
 	uint64_t generation;
 	uint64_t bp_top;  /* rbp in the innermost frame */
 	struct walk_word *saved; /* list.uses_bp: for each frame where it saved rbp, if that matters; else a word that always holds */
-	uint16_t capacity; /* frames there is room for, the closing one left out; 0: never used */
-	uint16_t extra_count;
-	uint32_t shape; /* not 0: `again` holds; that of the thread's, when this was the memo's walk (walk_shallow.c) */
 	uint64_t checks; /* a bit for each of the first 64 frames: clear where its word of `saved` always holds; few do not */
 	union {
 		struct walk_word extra[AGENT_EXTRA_MAX];

@@ -332,7 +332,7 @@ struct silt_db_cache_entry *walk_again(struct agent_thread *t, struct walk_memo 
 	uint64_t stamp = agent_hot.module_generation + use, sum, rules;
 	struct silt_db_cache_entry *e = NULL;
 
-	if (UNLIKELY(m->shape != t->shape) || UNLIKELY(m->generation != agent_hot.module_generation) || UNLIKELY(--t->grow_left <= 0) ||
+	if (UNLIKELY(m->shape != t->shape) || UNLIKELY(t->outer_generation != agent_hot.module_generation) || UNLIKELY(--t->grow_left <= 0) ||
 	    (UNLIKELY(fp[1] != m->list.frame->pc) && agent_skips(fp[1])))
 		return walk_changed(t, m, fp, use, stuck);
 	if (UNLIKELY(m->stamp != stamp))
