@@ -3,6 +3,10 @@
  * Shallow stacks. To look for a remembered walk that can be joined costs as much as unwinding some twenty frames: in branches that cannot
  * be foreseen, and in memory, for it takes many walks to be remembered. So where a thread's stacks are shallow and plain they are unwound
  * from the innermost frame out to what they all have in common (main, and what called it), which is kept once.
+ *
+ * Where a memo's walk was such a one, the next that comes upon the memo mostly has as many frames, and the same outer ones: the same
+ * shape. walk_again tries that first. It needs to know nothing but where it ends, so one loop reads the return addresses, writes them
+ * into their places, and sums them up. All else about the walk stands already, or is worked out when somebody asks (walk_shape_leave).
  */
 #include "capture/agent/walk.h"
 
@@ -332,8 +336,8 @@ struct silt_db_cache_entry *walk_again(struct agent_thread *t, struct walk_memo 
 	uint64_t stamp = agent_hot.module_generation + use, sum, rules;
 	struct silt_db_cache_entry *e = NULL;
 
-	if (UNLIKELY(m->shape != t->shape) || UNLIKELY(t->outer_generation != agent_hot.module_generation) || UNLIKELY(--t->grow_left <= 0) ||
-	    (UNLIKELY(fp[1] != m->list.frame->pc) && agent_skips(fp[1])))
+	if (UNLIKELY(m->shape != t->shape) || UNLIKELY(t->outer_generation != agent_hot.module_generation) ||
+	    UNLIKELY(--t->grow_left <= 0) || (UNLIKELY(fp[1] != m->list.frame->pc) && agent_skips(fp[1])))
 		return walk_changed(t, m, fp, use, stuck);
 	if (UNLIKELY(m->stamp != stamp))
 		again_for(t, m, use);
