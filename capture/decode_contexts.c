@@ -293,8 +293,11 @@ static int move_to_snapshot(struct silt_decode *d, struct silt_error *err)
 {
 	struct silt_snapshot *s = d->s;
 
+	/* What was taken for more is given back. */
 #define MOVE(field, count_field, vec)                                                             \
 	do {                                                                                       \
+		void *fit = (vec).count ? realloc((vec).items, (vec).count * sizeof(*(vec).items)) : NULL; \
+		(vec).items = fit ? fit : (vec).items;                                             \
 		if (silt_arena_adopt(s->arena, (vec).items))                                       \
 			return silt_error_set(err, SILT_E_NOMEM, "out of memory for the stacks");  \
 		s->field = (vec).items ? (vec).items : silt_snapshot_array(s, 0, 1);               \

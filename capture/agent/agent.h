@@ -235,8 +235,8 @@ void module_give(const struct silt_agent_module *list, uint32_t count);
 extern uint64_t agent_rules[AGENT_RULES];
 #define RULE_EXACT (1ull << 47) /* key bit: look the pc up itself, not pc - 1 */
 #define RULE_MUL 0x9e3779b97f4a7c15ull
-/* An entry exclusive-ored with a return address << 16 has none of these bits where it is that address's and of type CFI_T_RSP: then its
- * low 16 bits are what is to be added. (An empty one adds nothing to where an address below 64 KiB, or 0, stands.) */
+/* An entry exclusive-ored with a return address << 16 has none of these bits where it is that address's (its low 48 bits') and of type
+ * CFI_T_RSP: then its low 16 bits are what is to be added. (An empty one adds nothing to where an address below 64 KiB, or 0, stands.) */
 #define RULE_PLAIN 0xffffffff00000007ull
 /** Finds the rule in the larger table behind, or in the call frame information, and caches it. */
 uint32_t rule_miss(uint64_t key);

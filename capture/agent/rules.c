@@ -33,6 +33,8 @@ COLD uint32_t rule_miss(uint64_t key)
 	struct cfi_row row;
 	uint32_t rule = CFI_T_NONE, nowhere = CFI_T_NONE | SILT_DB_GENERATION_NONE << 24;
 
+	if (!key) /* where some threads and coroutines begin */
+		return CFI_T_NONE;
 	if (key >> 48)
 		return nowhere;
 	if ((uint32_t)(word >> 32) == (uint32_t)x && word) {

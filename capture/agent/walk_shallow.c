@@ -163,14 +163,16 @@ static ALWAYS_INLINE struct silt_db_cache_entry *count(struct agent_thread *t, s
 	return e;
 }
 
-/* From now on m is walked in the short way, as long as it ends with the same outer frames. Its inner frames' rules and the list's, and
- * its sums, are not written down any more. */
-static void shape_enter(const struct agent_thread *t, struct walk_memo *m, struct walk_frame *behind, const struct stack_use *use)
+/* From now on m is walked in the short way, as long as it ends with the same outer frames. Its list's rules and sums, and what is known
+ * of its inner frames' nodes, are not written down any more. rules: of its frames up to `behind`. */
+static void shape_enter(const struct agent_thread *t, struct walk_memo *m, struct walk_frame *behind, uint32_t rules,
+			const struct stack_use *use)
 {
 	struct walk_list *w = &m->list;
 	uint64_t total = (uint64_t)(w->end - w->frame);
 
-	if (behind == w->frame || behind == w->end)
+	/* A frame of 64 KiB or more is never followed there. And an empty entry of the rule table must not lead to the outer frames. */
+	if (behind == w->frame || behind == w->end || CFI_OFF(rules) >> 13 || !(behind->pc >> 16))
 		return;
 	m->again = (struct walk_again){
 		.behind = behind,
@@ -190,7 +192,7 @@ COLD void walk_shape_leave(struct walk_memo *m)
 	m->shape = 0;
 	m->list.rules = (uint32_t)m->again.rules;
 	for (struct walk_frame *f = m->list.frame; f < m->again.behind; f++) {
-		f->rule_bits = rule_get(f->pc);
+		f->bits = 0;
 		m->list.rules |= f->rule;
 	}
 	m->list.nodes_from = m->again.nodes_from;
@@ -250,7 +252,7 @@ again:
 		t->shallow_steps = (uint32_t)(f - first);
 		t->outer_fits = true;
 		finish(m, fp, f, t, n, rules | o->rules);
-		shape_enter(t, m, f, use);
+		shape_enter(t, m, f, rules, use);
 		return count(t, m, fp, use);
 	}
 	until = ~0ull;
@@ -300,6 +302,7 @@ static ALWAYS_INLINE bool follow(struct walk_memo *m, const uint64_t *fp, uint64
 			if (word & 0x10007)
 				return false;
 		}
+		f->rule = (uint32_t)word;
 		*rules |= word;
 		*sum += pc * f->key;
 	} while (++f != behind);

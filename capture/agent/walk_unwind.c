@@ -3,7 +3,7 @@
  * Unwinding frame by frame with the compact rules, outward until a remembered walk goes on the same way.
  *
  * Each step waits for the one before: the return address at the slot gives the rule, the rule the next slot. The loop for plain
- * frames therefore keeps everything else off that chain (two loads and two additions a frame), and has hardly a branch
+ * frames therefore keeps everything else off that chain (two loads and an addition a frame), and has hardly a branch
  * that cannot be foreseen, for a branch that went wrong costs as much as three frames.
  */
 #include "capture/agent/walk.h"
@@ -87,7 +87,7 @@ void unwind_plain(struct unwound *u, struct walk_frame *out, uint64_t room, uint
 		f->slot = here = slot;
 		f->pc = pc;
 		rule = (uint32_t)word;
-		if (LIKELY(!((word ^ pc << 16) & RULE_PLAIN)) && LIKELY(next - slot == (word & 0xffff)) && LIKELY(word)) {
+		if (LIKELY((word >> 32 == pc >> 16) & (next - slot == (word & 0xffff))) && LIKELY(CFI_TYPE(word) == CFI_T_RSP && word)) {
 			slot = next;
 		} else {
 			rule = rule_get(pc);
