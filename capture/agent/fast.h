@@ -10,10 +10,11 @@ static ALWAYS_INLINE uint64_t word_at(uint64_t addr)
 	return *(const volatile uint64_t *)addr;
 }
 
-/** Compares the return addresses from f outward; returns the first frame that does not hold, at last the closing one. */
-static ALWAYS_INLINE struct walk_frame *walk_verify_plain(struct walk_frame *f)
+/** Compares the return addresses from f outward, in groups of four as long as one ends before `limit`. Returns the first frame that does
+ *  not hold, or the one behind the last group. */
+static ALWAYS_INLINE struct walk_frame *walk_verify_groups(struct walk_frame *f, const struct walk_frame *limit)
 {
-	for (;; f += 4) {
+	for (; !limit || limit - f >= 4; f += 4) {
 		if (word_at(f[0].slot) != f[0].pc)
 			return f;
 		if (word_at(f[1].slot) != f[1].pc)
@@ -23,6 +24,13 @@ static ALWAYS_INLINE struct walk_frame *walk_verify_plain(struct walk_frame *f)
 		if (word_at(f[3].slot) != f[3].pc)
 			return f + 3;
 	}
+	return f;
+}
+
+/** The same without a limit: at last the closing frame does not hold. */
+static ALWAYS_INLINE struct walk_frame *walk_verify_plain(struct walk_frame *f)
+{
+	return walk_verify_groups(f, NULL);
 }
 
 static ALWAYS_INLINE struct walk_memo *walk_memo(const struct agent_thread *t, const uint64_t *fp)
@@ -48,19 +56,14 @@ static ALWAYS_INLINE struct silt_db_cache_entry *walk_context(struct agent_threa
 	return walk_again(t, m, fp, use, stuck);
 }
 
-/* Compare and swap in the live table. single: this is the only thread. */
-static ALWAYS_INLINE bool live_cas_as(bool single, uint64_t *p, uint64_t expected, uint64_t desired)
-{
-	return LIKELY(single) ? arch_cas64_local(p, expected, desired) : atomic_cas64(p, expected, desired);
-}
-
+/* Compare and swap in the live table. */
 static ALWAYS_INLINE bool live_cas(uint64_t *p, uint64_t expected, uint64_t desired)
 {
 	uint64_t single = agent_single(), tp = arch_thread_pointer();
 
 	if (UNLIKELY(single && single != tp))
 		thread_many(); /* a thread nobody told us of */
-	return live_cas_as(single == tp, p, expected, desired);
+	return LIKELY(single == tp) ? arch_cas64_local(p, expected, desired) : atomic_cas64(p, expected, desired);
 }
 
 static ALWAYS_INLINE uint64_t *live_chunk(uint64_t word)

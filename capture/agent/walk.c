@@ -59,16 +59,7 @@ struct walk_frame *memo_verify(const struct walk_memo *m, struct walk_frame *f)
 		unsigned plain = (unsigned)__builtin_ctzll(checks);
 		const struct walk_frame *checked = f + plain;
 
-		for (; checked - f >= 4; f += 4) {
-			if (word_at(f[0].slot) != f[0].pc)
-				return f;
-			if (word_at(f[1].slot) != f[1].pc)
-				return f + 1;
-			if (word_at(f[2].slot) != f[2].pc)
-				return f + 2;
-			if (word_at(f[3].slot) != f[3].pc)
-				return f + 3;
-		}
+		f = walk_verify_groups(f, checked);
 		for (; f < checked; f++)
 			if (word_at(f->slot) != f->pc)
 				return f;
