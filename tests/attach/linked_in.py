@@ -281,7 +281,7 @@ def killed():
                 time.sleep(random.Random(round_).uniform(0, 0.04))
                 there = processes_of(program)
                 p.kill()
-            wait_until(lambda: not processes_of(program), "the program does not end: "
+            wait_until(lambda: not processes_of(program), lambda: "the program does not end: "
                        + str([(i, status(i, "State"), status(i, "TracerPid")) for i in processes_of(program)]), 20)
             check(not there or os.path.exists(began), f"round {round_}: the program ended before it did anything")
             if there:

@@ -49,10 +49,11 @@ def status(pid, key):
 
 
 def wait_until(condition, what, seconds=60):
-    """Waits for something that is going to happen; the time is only for what has gone wrong."""
+    """Waits for something that is going to happen; the time is only for what has gone wrong. what: a text, or makes one then."""
     end = time.monotonic() + seconds
     while not condition():
-        check(time.monotonic() < end, what)
+        if time.monotonic() >= end:
+            check(False, what() if callable(what) else what)
         time.sleep(0.005)
 
 

@@ -30,12 +30,13 @@ class Case:
     """One run: fixture, arguments, how the dump is taken ("exit", "live"), options of silt run, what to preload."""
 
     def __init__(self, fixture, args=(), mode="exit", options=(), preload=None, variants=VARIANTS, files=("",), skip=None,
-                 depth=None, libraries=(), most=None, unnamed=0, related=False):
+                 depth=None, libraries=(), most=None, unnamed=0, related=False, epochs=False):
         self.fixture, self.args, self.mode, self.options = fixture, list(args), mode, list(options)
         self.preload, self.variants, self.files, self.skip = preload, variants, files, skip
         self.libraries = libraries
         self.unnamed = unnamed  # frames that lie in modules silt cannot tell apart, at least
         self.related = related  # silt diff of the parent's dump and a child's is looked at
+        self.epochs = epochs  # a block's size says in which epoch it was allocated
         self.most = most or {}  # counters and what they may show at most
         if depth:
             self.options += ["--depth", str(depth)]
@@ -89,6 +90,9 @@ FAMILIES = {
     "reload": [Case("fx_reload", ["again", "@plugin3.so"], variants=["gcc-O2"], libraries=["plugin3.so"]),
                Case("fx_reload", ["others", "@plugin2.so"], variants=["gcc-O2"], unnamed=300),
                Case("fx_reload", ["others", "@plugin1.so"], "live", variants=["clang-O0"], unnamed=300)],
+    "shapes": [Case("fx_shapes", ["sites"], epochs=True), Case("fx_shapes", ["sites"], "live", variants=["gcc-O2"], epochs=True),
+               Case("fx_shapes", ["libraries", "@libshapes1.so", "@libshapes2.so"], variants=["gcc-O2", "clang-O2-unw", "clang-O0"],
+                    libraries=["libshapes1.so", "libshapes2.so"])],
     "sizes": both("fx_sizes", variants=["gcc-O2", "clang-O2-unw"]),
     "deep": [Case("fx_deep", variants=["gcc-O2", "gcc-O0-unw", "clang-O0"]),
              Case("fx_deep", depth=32, variants=["gcc-O2"]), Case("fx_deep", depth=1, variants=["gcc-O2"]),
@@ -207,6 +211,13 @@ def compare_relatives(parent, child):
     return errors
 
 
+def wrong_epochs(dump, ledger):
+    """Blocks that are not of the epoch which their size tells."""
+    wrong = [a for a in ledger.blocks if a in dump.blocks and dump.contexts[dump.blocks[a][1]][2] - 1 != ledger.blocks[a][0] % 8]
+    return ["%d of %d blocks are of another epoch, 0x%x of %d bytes of epoch %d" %
+            (len(wrong), len(ledger.blocks), a, ledger.blocks[a][0], dump.contexts[dump.blocks[a][1]][2]) for a in wrong[:1]]
+
+
 def run_case(case, variant):
     """Runs and compares; returns (blocks compared, errors)."""
     own = [os.path.join(FIXTURES, variant, n) for n in (case.fixture,) + tuple(case.libraries)]
@@ -227,6 +238,8 @@ def run_case(case, variant):
                     errors.append("no note says that frames are shown by address: %s" % dump.notes)
                 errors += ["counter %s is %d, at most %d expected" % (name, dump.counters[name], n)
                            for name, n in case.most.items() if dump.counters.get(name, 0) > n]
+                if case.epochs:
+                    errors += wrong_epochs(dump, ledger)
                 if not ledger.blocks:
                     errors.append("nothing to compare: the ledger is empty")
         except (RuntimeError, ValueError, OSError, subprocess.TimeoutExpired) as e:
