@@ -42,7 +42,7 @@ struct agent_hot {
 	uint8_t *slot;   /* the same, from the moment it is mapped */
 	uint32_t *root;  /* the live table's directory */
 	uint64_t single_tp; /* thread pointer of the only thread; 0 once there are more; AGENT_NOBODY: see single_kept */
-	struct agent_thread *single_thread; /* its record */
+	struct agent_thread *single_thread; /* its record; one that is always busy while it has none */
 	uint32_t attention; /* AGENT_*: the common way must not be taken blindly */
 	uint32_t inherited; /* blocks of before were entered, some perhaps already given back: an address may be there when it comes anew */
 	uint64_t module_generation; /* counts unloads, in steps of WALK_GENERATION: older walks are void */
@@ -301,7 +301,7 @@ struct walk_again {
 };
 
 struct walk_memo { /* a remembered walk; what the common way needs stands first */
-	uint64_t first; /* where its innermost return address lies; 0 when more than return addresses and rbp must be compared */
+	uint64_t first; /* where its innermost return address lies; 0 when more than return addresses must be compared */
 	uint64_t stamp; /* what it was counted for: WALK_USE and the module generation of then */
 	struct silt_db_cache_entry *last; /* where; another stack's by now, unless it still has last_key */
 	uint64_t last_key;
@@ -310,14 +310,17 @@ struct walk_memo { /* a remembered walk; what the common way needs stands first 
 	uint16_t extra_count;
 	struct walk_list list;
 	uint64_t generation;
+	uint64_t first_bp; /* as `first`, where no more than return addresses and rbp must be compared */
 	uint64_t bp_top;  /* rbp in the innermost frame */
 	struct walk_word *saved; /* list.uses_bp: for each frame where it saved rbp, if that matters; else a word that always holds */
 	uint64_t checks; /* a bit for each of the first 64 frames: clear where its word of `saved` always holds; few do not */
+	struct walk_word *words; /* words_hold: for each frame its return address and, where `checks` says so, its word of `saved` */
+	bool words_hold; /* see walk_words.c */
 	union {
 		struct walk_word extra[AGENT_EXTRA_MAX];
 		struct walk_again again;
 	};
-} __attribute__((aligned(256)));
+} __attribute__((aligned(64)));
 #define WALK_GENERATION (1ull << 40)
 #define WALK_USE(kind, epoch) ((uint64_t)(kind) << 32 | (epoch)) /* never 0: epochs begin with 1 */
 #define WALK_USE_KIND(use) ((uint32_t)((use) >> 32))
@@ -371,6 +374,7 @@ struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t shape; /* another one whenever `outer` changes */
 	int32_t grow_left;   /* shallow walks until the whole stack is unwound again... */
 	uint32_t grow_pause; /* ...and how many there were at first */
+	int32_t even_luck;   /* do frames lie where they lay? */
 	bool outer_nodes; /* the nodes of its frames are known */
 	bool outer_fits;  /* the walk just taken ends with it */
 	uint64_t outer_generation;
@@ -388,7 +392,7 @@ struct silt_db_cache_entry *walk_again(struct agent_thread *t, struct walk_memo 
 				       struct walk_frame *stuck);
 /** Compares a remembered walk that uses rbp, from the hook whose frame is fp: the first frame that does not hold, or the end; NULL
  *  when rbp is not what it was. */
-struct walk_frame *walk_verify_bp(const struct walk_memo *m, const uint64_t *fp);
+struct walk_frame *walk_verify_bp(struct walk_memo *m, const uint64_t *fp);
 /** A signal handler that came while this thread was inside the agent. Returns the context. */
 uint32_t walk_interrupting(struct agent_thread *t, const uint64_t *fp, uint32_t kind);
 /** With all registers, for stacks that hold frames the compact rules cannot express. */
@@ -427,7 +431,8 @@ static ALWAYS_INLINE uint64_t stack_rest(uint32_t n, uint32_t flags, const struc
 /** Final hash of a walk. */
 static ALWAYS_INLINE uint64_t stack_key(uint64_t sum, uint64_t rest)
 {
-	return stack_mix(sum + rest) | 1u << 31; /* never 0; the bit serves for nothing else */
+	/* The sum's multipliers have mixed its upper half. The bit, so that it is never 0, serves for nothing else. */
+	return ((sum + rest) ^ (sum + rest) >> 32) | 1u << 31;
 }
 /** Finds or makes the context; notes the frames' nodes in w. Never 0: SILT_DB_CONTEXT_OVERFLOW when there is no room. */
 uint32_t stack_intern(uint64_t key, struct walk_list *w, const struct stack_use *use);
@@ -467,12 +472,18 @@ static ALWAYS_INLINE struct silt_db_cache_entry *thread_cache_look(const struct 
 void thread_identify(struct agent_thread *t);
 /** From now on more than one thread may run. */
 void thread_many(void);
+/** The calling thread is the only one. t: its record, or NULL. */
+void thread_only(uint64_t tp, struct agent_thread *t);
 
 /* ---- recording (record.c) ---- */
-/** fp: the hook's own frame (its return address is the caller). addr is the block. */
+/** fp: the hook's own frame (its return address is the caller). addr is the block. Nothing happens where nothing is tracked. */
 void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp);
 /** Its rarer ways: filters, no thread record, a signal handler inside the agent. */
 void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind);
+/** The rest of agent_record, where it is not plain that m, the memo for fp, holds this stack; t is busy. stuck: as of walk_changed. */
+struct live_place;
+void agent_record_changed(uint64_t addr, uint64_t size, const uint64_t *fp, struct agent_thread *t, struct walk_memo *m,
+			  struct walk_frame *stuck, const struct live_place *at);
 /** What a block of this size stands for where blocks are sampled; counts are in 1/256. */
 void sample_weight(uint64_t size, uint64_t *ret_count, uint64_t *ret_bytes);
 /** The same for other kinds (numbers of enum silt_kind) and addresses. */

@@ -96,6 +96,15 @@ static inline uint64_t arch_load16_of(const uint64_t *table, uint64_t i)
 	return v;
 }
 
+/** Loads what the compiler may know to be another value. */
+static inline uint64_t arch_load64(const uint64_t *p)
+{
+	uint64_t v;
+
+	__asm__ volatile("movq %1, %0" : "=r"(v) : "m"(*p));
+	return v;
+}
+
 static inline void arch_pause(void)
 {
 	__asm__ volatile("pause");

@@ -38,16 +38,28 @@ static ALWAYS_INLINE struct walk_memo *walk_memo(const struct agent_thread *t, c
 	return &t->memos[((uint64_t)fp + fp[1]) * t->memo_multiplier >> 32 & t->memo_mask];
 }
 
-/** The cache entry for the stack of a hook whose frame is fp (rbp). t->busy is set by the caller, and cleared by it once it
- *  has counted. The caller has seen that no modules changed. NULL: nothing is to be recorded. */
-static ALWAYS_INLINE struct silt_db_cache_entry *walk_context(struct agent_thread *t, const uint64_t *fp, uint32_t kind)
+/** The cache entry of m's walk, where the stack of the hook whose frame is fp (rbp) is that one, and depends on return addresses alone;
+ *  else NULL, and *stuck is as walk_changed takes it. t->busy is set by the caller, and cleared by it once it has counted. The caller has
+ *  seen that no modules changed. use: WALK_USE. */
+static ALWAYS_INLINE struct silt_db_cache_entry *walk_same(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp,
+							   uint64_t use, struct walk_frame **stuck)
 {
-	struct walk_memo *m = walk_memo(t, fp);
-	uint64_t use = WALK_USE(kind, ATOMIC_LOAD(&agent_db()->epoch));
-	struct walk_frame *stuck = NULL;
+	*stuck = NULL;
+	if (UNLIKELY(m->first != (uint64_t)&fp[1] || m->stamp != agent_hot.module_generation + use))
+		return NULL;
+	*stuck = walk_verify_plain(m->list.frame);
+	if (*stuck != m->list.end || UNLIKELY(m->last->hash != m->last_key))
+		return NULL;
+	t->recent = m;
+	return m->last;
+}
 
-	if (LIKELY(m->first == (uint64_t)&fp[1] && m->stamp == agent_hot.module_generation + use)) {
-		stuck = LIKELY(!m->list.uses_bp) ? walk_verify_plain(m->list.frame) : walk_verify_bp(m, fp);
+/** The same for any stack, where walk_same gave NULL. Returns NULL when nothing is to be recorded. */
+static ALWAYS_INLINE struct silt_db_cache_entry *walk_other(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp,
+							    uint64_t use, struct walk_frame *stuck)
+{
+	if (m->first_bp == (uint64_t)&fp[1] && LIKELY(m->stamp == agent_hot.module_generation + use)) {
+		stuck = walk_verify_bp(m, fp);
 		if (stuck == m->list.end && LIKELY(m->last->hash == m->last_key)) {
 			t->recent = m;
 			return m->last;
@@ -71,9 +83,8 @@ static ALWAYS_INLINE uint64_t *live_chunk(uint64_t word)
 	return db_at(SILT_DB_PAGE_REF(word));
 }
 
-/** For an entry put into a chunk that was replaced at that moment: true when the copy has it (or the page has it in any other
- *  way); else the entry is taken back, for the chunk had come to serve another page. */
-bool live_kept(const uint64_t *page, uint64_t *place, uint64_t entry);
+/** An entry for the block at addr was put into a chunk that was replaced at that moment: sees to it that the table has it. */
+void live_keep(const uint64_t *page, uint64_t *place, uint64_t entry, uint64_t addr);
 
 /* A group is the eight entries of one cache line. A block's home group is chosen by its offset in the page; it stands
  * anywhere in it, or, when that was full, in one of the next. Chunks of fewer entries are one short group. The masks below have
@@ -173,8 +184,9 @@ static ALWAYS_INLINE void live_insert_at(const struct live_place *at, bool singl
 		} else if (!atomic_cas64(place, v, entry)) {
 			goto slow;
 		}
-		if (LIKELY(ATOMIC_LOAD(at->page) == at->word) || live_kept(at->page, place, entry))
-			return;
+		if (UNLIKELY(ATOMIC_LOAD(at->page) != at->word))
+			live_keep(at->page, place, entry, addr);
+		return;
 	}
 slow:
 	live_insert(addr, size, context);
@@ -205,17 +217,28 @@ static ALWAYS_INLINE bool live_remove_fast(uint64_t addr)
 	return !single && atomic_cas64(place, v, SILT_DB_ENTRY_TOMB);
 }
 
-/** As agent_record, inlined. */
-static ALWAYS_INLINE void record_fast(uint64_t addr, uint64_t size, const uint64_t *fp)
+/** Counts an allocation in the context e of t, which is busy, and ends that. Returns the context's number. */
+static ALWAYS_INLINE uint32_t record_count(struct agent_thread *t, struct silt_db_cache_entry *e, uint64_t size)
 {
-	uint64_t tp = arch_thread_pointer();
-	bool single = agent_hot.single_tp == tp;
-	struct agent_thread *t = LIKELY(single) ? agent_hot.single_thread : thread_get(tp);
-	struct silt_db_cache_entry *e;
-	struct live_place at;
-	uint32_t context;
+	uint32_t context = e->context;
 
-	if (UNLIKELY(!t || t->busy | agent_hot.attention) || UNLIKELY(addr & 0xffff800000000007ull || size >= SILT_DB_SIZE_HUGE) ||
+	e->alloc_count++;
+	e->alloc_bytes += size;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	t->busy = 0;
+	return context;
+}
+
+/* What both ways below have in common. No value is needed behind any of its calls, so that none need be saved: what is called does the
+ * whole rest. */
+static ALWAYS_INLINE void record_in(struct agent_thread *t, bool single, uint64_t addr, uint64_t size, const uint64_t *fp)
+{
+	struct silt_db_cache_entry *e;
+	struct walk_memo *m;
+	struct walk_frame *stuck;
+	struct live_place at;
+
+	if (UNLIKELY(t->busy | agent_hot.attention) || UNLIKELY(addr & 0xffff800000000007ull || size >= SILT_DB_SIZE_HUGE) ||
 	    UNLIKELY(!live_find(addr, &at))) {
 		agent_record_slow(addr, size, fp, 0);
 		return;
@@ -223,17 +246,25 @@ static ALWAYS_INLINE void record_fast(uint64_t addr, uint64_t size, const uint64
 	__builtin_prefetch(at.group, 1);
 	t->busy = 1;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	e = walk_context(t, fp, 0);
+	m = walk_memo(t, fp);
+	e = walk_same(t, m, fp, WALK_USE(0, ATOMIC_LOAD(&agent_db()->epoch)), &stuck);
 	if (UNLIKELY(!e)) {
-		t->busy = 0;
+		struct live_place there = at; /* what has an address is not kept in registers */
+
+		agent_record_changed(addr, size, fp, t, m, stuck, &there);
 		return;
 	}
-	context = e->context;
-	e->alloc_count++;
-	e->alloc_bytes += size;
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	t->busy = 0;
-	live_insert_at(&at, single, addr, size, context);
+	__asm__("" : "+r"(addr)); /* what was worked out of it would have to be kept in a register that must be saved */
+	live_insert_at(&at, single, addr, size, record_count(t, e, size));
+}
+
+/** As agent_record, inlined. */
+static ALWAYS_INLINE void record_fast(uint64_t addr, uint64_t size, const uint64_t *fp)
+{
+	if (LIKELY(agent_hot.single_tp == arch_thread_pointer()))
+		record_in(agent_hot.single_thread, true, addr, size, fp);
+	else
+		agent_record(addr, size, fp);
 }
 
 #endif

@@ -63,8 +63,7 @@ static void state_take(uint8_t *copy, uint64_t size)
 	sys_mremap(copy + head, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, window);
 	memcpy(&agent_hot, was, sizeof(agent_hot));
 	sys_munmap(copy, head);
-	agent_hot.single_tp = tp;
-	agent_hot.single_thread = thread_get(tp);
+	thread_only(tp, thread_get(tp));
 	agent_hot.attention = (agent_hot.attention & ~(uint32_t)AGENT_NOTED) | AGENT_FORKED;
 	undo_reset();
 	agent_undo.refused = SILT_INHERIT_INSIDE;

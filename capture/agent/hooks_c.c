@@ -6,7 +6,7 @@ EXPORT void *malloc(size_t size)
 {
 	void *p = REAL_ALWAYS(malloc)(size);
 
-	if (LIKELY(p != NULL) && agent_ready())
+	if (LIKELY(p != NULL))
 		record_fast((uint64_t)p, size, FRAME);
 	return p;
 }

@@ -300,7 +300,7 @@ static bool slot_begin(uint32_t slot, int fd, bool forked)
 		agent_hot.options.max_depth = SILT_DB_DEFAULT_DEPTH;
 	agent_hot.attention = (agent_hot.options.sample_bytes || agent_hot.options.min_size ? AGENT_FILTERED : 0) |
 			      (agent_hot.options.flags & SILT_DB_THREADS ? AGENT_BY_THREAD : 0);
-	agent_hot.single_tp = arch_thread_pointer();
+	thread_only(arch_thread_pointer(), NULL);
 	if (!tables_fill(db, forked))
 		return false;
 	agent_undo.slot = slot;
@@ -462,6 +462,7 @@ static bool start(uint32_t was)
 		return true;
 	}
 	agent_hot.base = NULL;
+	agent_hot.single_tp = 0;
 	ATOMIC_RELEASE(&state, STATE_OFF);
 	return false;
 }

@@ -193,7 +193,9 @@ static COLD bool page_holds(const uint64_t *page, uint64_t entry)
 	return false;
 }
 
-COLD bool live_kept(const uint64_t *page, uint64_t *place, uint64_t entry)
+/* An entry was put into a chunk that was replaced at that moment: true when the copy has it (or the page has it in any other way);
+ * else the entry is taken back, for the chunk had come to serve another page. */
+static COLD bool live_kept(const uint64_t *page, uint64_t *place, uint64_t entry)
 {
 	if (page_holds(page, entry))
 		return true;
@@ -242,6 +244,12 @@ void live_insert(uint64_t addr, uint64_t size, uint32_t context)
 	}
 	undo_note(SILT_CHANGE_LIVE, addr, size, context);
 	live_put(addr, (uint64_t)context << 9 | size << 33);
+}
+
+COLD void live_keep(const uint64_t *page, uint64_t *place, uint64_t entry, uint64_t addr)
+{
+	if (!live_kept(page, place, entry))
+		live_insert(addr, SILT_DB_ENTRY_SIZE(entry), SILT_DB_ENTRY_CONTEXT(entry));
 }
 
 void live_put(uint64_t addr, uint64_t entry)

@@ -99,7 +99,7 @@ void agent_withdraw(const char *name);
 /** Records the result of an allocating hook, when there is one. */
 static ALWAYS_INLINE void *hook_record(void *p, size_t size, const uint64_t *fp)
 {
-	if (LIKELY(p != NULL) && agent_ready())
+	if (LIKELY(p != NULL))
 		agent_record((uint64_t)p, size, fp);
 	return p;
 }

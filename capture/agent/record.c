@@ -145,11 +145,12 @@ static COLD void attend(struct agent_thread *t, bool recorded)
 NOINLINE void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_t kind)
 {
 	uint64_t count = agent_hot.options.sample_bytes ? 256 : 1, bytes = size; /* sampled counts are in 1/256 */
-	struct agent_thread *t = thread_get(arch_thread_pointer());
+	struct agent_thread *t;
 	uint32_t context;
 
-	if (agent_skips(fp[1]))
+	if (!agent_ready() || agent_skips(fp[1]))
 		return;
+	t = thread_get(arch_thread_pointer());
 	if (UNLIKELY(agent_hot.attention & AGENT_FORKED)) {
 		if (!fork_settle(fp))
 			return;
@@ -174,10 +175,17 @@ NOINLINE void agent_record_slow(uint64_t addr, uint64_t size, const uint64_t *fp
 		record_shared(context, count, bytes);
 	} else {
 		struct silt_db_cache_entry *e;
+		struct walk_memo *m;
+		struct walk_frame *stuck;
+		uint64_t use;
 
 		t->busy = 1;
 		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-		e = walk_context(t, fp, kind);
+		m = walk_memo(t, fp);
+		use = WALK_USE(kind, ATOMIC_LOAD(&agent_db()->epoch));
+		e = walk_same(t, m, fp, use, &stuck);
+		if (!e)
+			e = walk_other(t, m, fp, use, stuck);
 		context = e->context;
 		e->alloc_count += count;
 		e->alloc_bytes += bytes;
@@ -192,7 +200,20 @@ void agent_record_kind(uint64_t addr, uint64_t size, const uint64_t *fp, uint32_
 	agent_record_slow(addr, size, fp, kind);
 }
 
-void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp)
+NOINLINE void agent_record(uint64_t addr, uint64_t size, const uint64_t *fp)
 {
-	record_fast(addr, size, fp);
+	uint64_t tp = arch_thread_pointer();
+	bool single = agent_hot.single_tp == tp;
+	struct agent_thread *t = agent_hot.single_thread;
+
+	if (!single) {
+		if (!agent_ready())
+			return;
+		single = agent_hot.single_tp == tp;
+		t = thread_get(tp);
+	}
+	if (LIKELY(t != NULL))
+		record_in(t, single, addr, size, fp);
+	else
+		agent_record_slow(addr, size, fp, 0);
 }

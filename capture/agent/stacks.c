@@ -151,17 +151,18 @@ static uint32_t node_intern(uint64_t pcword, uint32_t parent, bool *fresh)
 static uint32_t context_find(uint64_t key)
 {
 	struct silt_db_levels *h = context_levels();
+	uint64_t hash = stack_mix(key); /* what tells a stack's contexts apart is in the key's upper bits alone */
 
 	for (uint32_t k = ATOMIC_ACQUIRE(&agent_db()->context_levels); k-- > 0;) {
 		const uint32_t *table = db_at(h->ref[k]);
 		uint32_t size = SILT_DB_LEVEL_SIZE(k);
 
 		for (uint32_t i = 0; i < PROBES; i++) {
-			uint32_t entry = ATOMIC_ACQUIRE(&table[(key + i) & (size - 1)]), id = ID_OF(entry, CONTEXT_BITS);
+			uint32_t entry = ATOMIC_ACQUIRE(&table[(hash + i) & (size - 1)]), id = ID_OF(entry, CONTEXT_BITS);
 
 			if (!entry)
 				break;
-			if (TAG_FITS(entry, key, CONTEXT_BITS) && stack_context(id)->hash == key)
+			if (TAG_FITS(entry, hash, CONTEXT_BITS) && stack_context(id)->hash == key)
 				return id;
 		}
 	}
@@ -172,6 +173,7 @@ static uint32_t context_new(uint64_t key, uint32_t node, uint32_t flags, const s
 {
 	struct silt_db *db = agent_db();
 	struct silt_db_context *seg;
+	uint64_t hash = stack_mix(key);
 	uint32_t id;
 
 	if (ATOMIC_LOAD(&db->context_count) >= SILT_DB_CONTEXT_SEG * SILT_DB_CONTEXT_SEGS - 65536)
@@ -187,7 +189,7 @@ static uint32_t context_new(uint64_t key, uint32_t node, uint32_t flags, const s
 	seg->thread = use->thread;
 	ATOMIC_RELEASE(&seg->hash, key);
 	/* Not finding it again only means a second context with the same stack. */
-	level_put(context_levels(), &agent_db()->context_levels, key, TAGGED(id, key, CONTEXT_BITS));
+	level_put(context_levels(), &agent_db()->context_levels, hash, TAGGED(id, hash, CONTEXT_BITS));
 	return id;
 }
 

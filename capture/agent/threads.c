@@ -18,6 +18,14 @@ void thread_many(void)
 		agent_hot.single_tp = 0;
 }
 
+void thread_only(uint64_t tp, struct agent_thread *t)
+{
+	static const struct agent_thread none = { .busy = 1 };
+
+	agent_hot.single_thread = t ? t : (struct agent_thread *)(uintptr_t)&none;
+	ATOMIC_RELEASE(&agent_hot.single_tp, tp);
+}
+
 static struct silt_db_thread *shared_new(uint32_t *ret_index)
 {
 	struct silt_db *db = agent_db();
@@ -96,7 +104,7 @@ struct agent_thread *thread_find_slow(uint64_t tp)
 		if (agent_single() != tp)
 			thread_many();
 		s->thread = thread_new(tp);
-		if (agent_single() == tp)
+		if (agent_single() == tp && s->thread)
 			agent_hot.single_thread = s->thread;
 	}
 	return s->thread;

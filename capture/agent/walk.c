@@ -75,13 +75,6 @@ struct walk_frame *memo_verify(const struct walk_memo *m, struct walk_frame *f)
 	return verify_far(m, f);
 }
 
-struct walk_frame *walk_verify_bp(const struct walk_memo *m, const uint64_t *fp)
-{
-	if (m->bp_top != fp[0] && (m->list.frame->bits & WALK_NEEDS_BP))
-		return NULL;
-	return memo_verify(m, m->list.frame);
-}
-
 static bool extras_hold(const struct walk_memo *m)
 {
 	/* Innermost first: where the stack was switched, what lies further out may be gone. */
@@ -142,7 +135,9 @@ stuck:
 
 static struct walk_frame *memo_patch(struct walk_memo *m, struct walk_frame *f)
 {
-	return LIKELY(!m->list.uses_bp) ? patch(m, f, false) : patch(m, f, true);
+	if (LIKELY(!m->list.uses_bp))
+		return patch(m, f, false);
+	return LIKELY(walk_words(m)) ? walk_words_patch(m, f) : patch(m, f, true);
 }
 
 /* Frames just written: word by word as they were, for a wider load must wait until its parts have left the store buffer. */
@@ -331,6 +326,7 @@ static enum rebuilt memo_rebuild(struct agent_thread *t, struct walk_memo *m, co
 	struct unwound u;
 	uint64_t held = 0;
 
+	m->words_hold = false;
 	if (stuck && stuck > m->list.frame && stuck <= m->list.plain_end && !m->list.specials) {
 		held = (uint64_t)(stuck - m->list.frame);
 		if (!memo_akin(from, m))
@@ -456,7 +452,7 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 		t->recent = m;
 		return m->last;
 	}
-	m->first = 0;
+	m->first = m->first_bp = 0;
 	if (stuck && stuck != end && !t->shallow && patch_promises(t)) {
 		struct walk_frame *began = stuck;
 
@@ -468,7 +464,7 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 			memos_shuffle(t);
 			m = walk_memo(t, fp);
 			memo_settle(m);
-			m->first = 0;
+			m->first = m->first_bp = 0;
 			stuck = NULL;
 		}
 		if (LIKELY(t->shallow)) {

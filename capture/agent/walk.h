@@ -55,7 +55,8 @@ static ALWAYS_INLINE void memo_counted(struct agent_thread *t, struct walk_memo 
 	m->last = e;
 	m->last_key = e->hash;
 	m->stamp = agent_hot.module_generation + WALK_USE(use->kind, use->epoch);
-	m->first = first;
+	m->first = m->list.uses_bp ? 0 : first;
+	m->first_bp = m->list.uses_bp ? first : 0;
 }
 /** What contexts are told apart by, beside their stacks, now. */
 static ALWAYS_INLINE struct stack_use use_now(const struct agent_thread *t, uint64_t use)
@@ -66,6 +67,12 @@ static ALWAYS_INLINE struct stack_use use_now(const struct agent_thread *t, uint
 void walk_shallow_judge(struct agent_thread *t, const struct walk_list *w);
 /** Also the beginning. */
 void walk_shallow_forget(struct agent_thread *t);
+
+/** Sees to it that m's words stand in a row (walk_words.c). False: it has very many frames, or there is no memory. */
+bool walk_words(struct walk_memo *m);
+/** Where they do: goes on from f outward, taking changed return addresses over where the layout stays. Returns the end when m is
+ *  exact again, else the first frame that could not be taken over; what lies outward of that is as it was. */
+struct walk_frame *walk_words_patch(struct walk_memo *m, struct walk_frame *f);
 
 /** Makes room for so many frames; what m held is lost when it had less. False: no memory, m is as before. */
 bool memo_reserve(struct walk_memo *m, uint32_t frames);

@@ -149,6 +149,7 @@ static ALWAYS_INLINE void finish(struct walk_memo *m, const uint64_t *fp, struct
 	m->generation = agent_hot.module_generation;
 	m->bp_top = fp[0];
 	m->extra_count = 0;
+	m->words_hold = false;
 }
 
 static ALWAYS_INLINE struct silt_db_cache_entry *count(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp,
@@ -280,12 +281,15 @@ void walk_shallow_judge(struct agent_thread *t, const struct walk_list *w)
 			     agent_hot.options.max_depth > WALK_SHALLOW;
 }
 
-/* The stack of the hook whose frame is fp into m's inner frames. False: they do not lead to the outer ones, or not plainly.
- * Each frame's slot waits for the one before, by two loads and an addition; all else is done beside that. */
-static ALWAYS_INLINE bool follow(struct walk_memo *m, const uint64_t *fp, uint64_t *sum, uint64_t *rules)
+/* Where frames lay where they lie now for so many walks, this is expected again; see follow. */
+enum { EVEN_LUCK_MAX = 8, EVEN_LUCK_MIN = -64 };
+
+/* Goes on at f, whose return address lies at slot. False: the frames do not lead to the outer ones, or not plainly. Each slot waits for the
+ * one before, by two loads and an addition; all else is done beside that. */
+static ALWAYS_INLINE bool follow_chain(struct walk_frame *f, uint64_t slot, const struct walk_memo *m, uint64_t *sum, uint64_t *rules)
 {
-	struct walk_frame *f = m->list.frame, *behind = m->again.behind;
-	uint64_t slot = (uint64_t)&fp[1], add = 0;
+	struct walk_frame *behind = m->again.behind;
+	uint64_t add = 0;
 
 	do {
 		uint64_t i = arch_load16(slot, add), word, pc;
@@ -307,6 +311,42 @@ static ALWAYS_INLINE bool follow(struct walk_memo *m, const uint64_t *fp, uint64
 		*sum += pc * f->key;
 	} while (++f != behind);
 	return slot + add == m->again.until;
+}
+
+/* The stack from m's frame `from` outward into m's inner frames; `from` lies where it lay. So mostly do others, if functions' frames are of
+ * the same size or the calls that changed are few: then no slot waits for another. */
+static ALWAYS_INLINE bool follow(struct agent_thread *t, struct walk_memo *m, struct walk_frame *from, uint64_t *sum, uint64_t *rules)
+{
+	struct walk_frame *f = from, *behind = m->again.behind;
+	uint64_t next = f->slot;
+
+	if (LIKELY(t->even_luck >= 0)) {
+		do {
+			uint64_t slot, pc, word;
+
+			if (UNLIKELY(f->slot != next)) {
+				t->even_luck = --t->even_luck < 0 ? EVEN_LUCK_MIN : t->even_luck;
+				return follow_chain(f, next, m, sum, rules);
+			}
+			slot = arch_load64(&f->slot); /* not `next`, for which it would have to wait */
+			pc = word_at(slot);
+			word = ATOMIC_LOAD(&agent_rules[pc & 0xffff]);
+			f->pc = pc;
+			if (UNLIKELY((word ^ pc << 16) & RULE_PLAIN)) {
+				word = rule_get(pc);
+				if (word & 0x10007)
+					return false;
+			}
+			f->rule = (uint32_t)word;
+			next = slot + (uint16_t)word;
+			*rules |= word;
+			*sum += pc * f->key;
+		} while (++f != behind);
+		t->even_luck += t->even_luck < EVEN_LUCK_MAX;
+		return next == m->again.until;
+	}
+	t->even_luck++;
+	return follow_chain(f, next, m, sum, rules);
 }
 
 /* m was counted for something else. */
@@ -333,20 +373,25 @@ static COLD struct silt_db_cache_entry *again_get(struct agent_thread *t, struct
 	return e;
 }
 
-struct silt_db_cache_entry *walk_again(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint64_t use,
-				       struct walk_frame *stuck)
+static ALWAYS_INLINE struct silt_db_cache_entry *again(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint64_t use,
+						       struct walk_frame *stuck)
 {
 	uint64_t stamp = agent_hot.module_generation + use, sum, rules;
 	struct silt_db_cache_entry *e = NULL;
+	struct walk_frame *f = m->list.frame;
 
-	if (UNLIKELY(m->shape != t->shape) || UNLIKELY(t->outer_generation != agent_hot.module_generation) ||
-	    UNLIKELY(--t->grow_left <= 0) || (UNLIKELY(fp[1] != m->list.frame->pc) && agent_skips(fp[1])))
+	if (UNLIKELY(m->shape != t->shape) || UNLIKELY(--t->grow_left <= 0) || (UNLIKELY(fp[1] != f->pc) && agent_skips(fp[1])))
 		return walk_changed(t, m, fp, use, stuck);
-	if (UNLIKELY(m->stamp != stamp))
+	if (UNLIKELY(m->stamp != stamp)) {
+		/* Where it is the same this was looked at when it came to be. */
+		if (t->outer_generation != agent_hot.module_generation)
+			return walk_changed(t, m, fp, use, stuck);
 		again_for(t, m, use);
+	}
 	sum = m->again.base;
 	rules = m->again.rules;
-	if (UNLIKELY(!follow(m, fp, &sum, &rules)) || UNLIKELY(walk_verify_plain(m->again.behind) != m->list.end)) {
+	f->slot = (uint64_t)&fp[1]; /* nothing more is taken for granted of the frames outward */
+	if (UNLIKELY(!follow(t, m, f, &sum, &rules)) || UNLIKELY(walk_verify_plain(m->again.behind) != m->list.end)) {
 		walk_void(m);
 		return walk_changed(t, m, fp, use, NULL);
 	}
@@ -358,6 +403,24 @@ struct silt_db_cache_entry *walk_again(struct agent_thread *t, struct walk_memo 
 	m->last = e;
 	m->last_key = e->hash;
 	m->stamp = stamp;
-	m->first = (uint64_t)&fp[1];
+	m->first = (uint64_t)&fp[1]; /* first_bp is 0 */
 	return e;
+}
+
+struct silt_db_cache_entry *walk_again(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint64_t use,
+				       struct walk_frame *stuck)
+{
+	return again(t, m, fp, use, stuck);
+}
+
+NOINLINE void agent_record_changed(uint64_t addr, uint64_t size, const uint64_t *fp, struct agent_thread *t, struct walk_memo *m,
+				   struct walk_frame *stuck, const struct live_place *at)
+{
+	uint64_t use = WALK_USE(0, ATOMIC_LOAD(&agent_db()->epoch));
+	struct silt_db_cache_entry *e = LIKELY(m->shape) ? again(t, m, fp, use, stuck) : walk_other(t, m, fp, use, stuck);
+
+	if (LIKELY(e != NULL))
+		live_insert_at(at, agent_hot.single_tp == arch_thread_pointer(), addr, size, record_count(t, e, size));
+	else
+		t->busy = 0;
 }

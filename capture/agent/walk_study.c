@@ -17,10 +17,11 @@ const uint64_t walk_closing_word = 0;
 
 void walk_void(struct walk_memo *m)
 {
-	m->first = 0;
+	m->first = m->first_bp = 0;
 	m->list.end = m->list.frame;
 	m->extra_count = 0;
 	m->shape = 0;
+	m->words_hold = false;
 }
 
 bool walk_memos(struct agent_thread *t, uint32_t n)
@@ -54,6 +55,7 @@ bool memo_reserve(struct walk_memo *m, uint32_t frames)
 	m->list.frame = db_at(ref);
 	m->saved = (struct walk_word *)(void *)(m->list.frame + n + 1);
 	m->list.tail = (uint64_t *)(void *)(m->saved + n + 1);
+	m->words = NULL;
 	walk_void(m);
 	IN_ORDER();
 	m->capacity = (uint16_t)n;

@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define LIVES_SIZE 8100 /* bytes of a child's first block, by which it is known */
+
 extern char **environ;
 static char self[4096];
 static const char *how;
@@ -372,6 +374,34 @@ static int vector(char **argv)
 	return found == 4 && entries > 0 ? 0 : 1;
 }
 
+/* More threads, one after the other, than are told apart; then a child, which has all of them from us. */
+static void *short_life(void *arg)
+{
+	keep(10);
+	free(kept);
+	return arg;
+}
+
+static int many_lives(int count)
+{
+	pid_t pid;
+
+	for (int i = 0; i < count; i++) {
+		pthread_t thread;
+
+		if (pthread_create(&thread, NULL, short_life, NULL) != 0)
+			fail("pthread_create");
+		pthread_join(thread, NULL);
+	}
+	pid = fork();
+	if (pid == 0) {
+		for (size_t i = 0; i < 10; i++)
+			keep(LIVES_SIZE + i);
+		_exit(7);
+	}
+	return wait_for(pid);
+}
+
 int main(int argc, char **argv)
 {
 	const char *which = argc > 1 ? argv[1] : "leaf";
@@ -386,6 +416,8 @@ int main(int argc, char **argv)
 		printf("LD_PRELOAD=%s SILT_AGENT=%s\n", getenv("LD_PRELOAD"), getenv("SILT_AGENT"));
 	else if (strcmp(which, "deep-library") == 0)
 		return deep_library(argv[3]);
+	else if (strcmp(which, "lives") == 0)
+		return many_lives(atoi(arg));
 	else if (strcmp(which, "stacks") == 0)
 		return many_stacks((unsigned)atoi(arg));
 	else if (strcmp(which, "vector") == 0)

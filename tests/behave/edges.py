@@ -383,6 +383,14 @@ def exhausted(folder):
           tracked == 1024, (told, tracked))
 
 
+def lives(folder):
+    """More threads than the table has room for: the child of such a process has no record for its own, and is tracked all the same."""
+    run = Run(folder, [EDGES, "lives", "34000"], options=["--threads"], timeout=200)
+    check("many threads in time: the program and its child run", run.status == 7 and not run.stderr, run)
+    sizes = [size for p in run.paths() for size, _ in dumps.Dump(BLOCKS, p).blocks.values()]
+    check("many threads in time: the child's blocks are there", all(8100 + i in sizes for i in range(10)), sorted(sizes)[-20:])
+
+
 SANITIZED = """
 #include <pthread.h>
 #include <stdio.h>
@@ -526,7 +534,7 @@ def plugin_threads(folder):
 
 PARTS = {"proc": no_proc, "pidns": pid_namespaces, "unreadable": unreadable, "limits": limits, "disk": full_disk, "stack": small_stack,
          "shell": shell, "replaced": replaced, "vector": vector, "full": full_database, "musl": musl, "deep": deep_libraries, "dlclose": closed, "threads": threads,
-         "wrap": wrap, "heirs": heirs, "plugins": plugin_threads, "exhausted": exhausted, "sanitizers": sanitizers}
+         "wrap": wrap, "heirs": heirs, "plugins": plugin_threads, "exhausted": exhausted, "lives": lives, "sanitizers": sanitizers}
 
 
 def main(parts):
