@@ -281,15 +281,16 @@ void walk_shallow_judge(struct agent_thread *t, const struct walk_list *w)
 			     agent_hot.options.max_depth > WALK_SHALLOW;
 }
 
-/* Where frames lay where they lie now for so many walks, this is expected again; see follow. */
-enum { EVEN_LUCK_MAX = 8, EVEN_LUCK_MIN = -64 };
+/* Are frames expected to lie where they lay (see follow)? While they do so more often than four times of five; else that is tried now and
+ * then. */
+enum { EVEN_LUCK_MAX = 8, EVEN_MISS = 4, EVEN_PAUSE = 1024 };
 
-/* Goes on at f, whose return address lies at slot. False: the frames do not lead to the outer ones, or not plainly. Each slot waits for the
- * one before, by two loads and an addition; all else is done beside that. */
-static ALWAYS_INLINE bool follow_chain(struct walk_frame *f, uint64_t slot, const struct walk_memo *m, uint64_t *sum, uint64_t *rules)
+/* The stack of the hook whose frame is fp into m's inner frames. False: they do not lead to the outer ones, or not plainly.
+ * Each frame's slot waits for the one before, by two loads and an addition; all else is done beside that. */
+static ALWAYS_INLINE bool follow(struct walk_memo *m, const uint64_t *fp, uint64_t *sum, uint64_t *rules)
 {
-	struct walk_frame *behind = m->again.behind;
-	uint64_t add = 0;
+	struct walk_frame *f = m->list.frame, *behind = m->again.behind;
+	uint64_t slot = (uint64_t)&fp[1], add = 0;
 
 	do {
 		uint64_t i = arch_load16(slot, add), word, pc;
@@ -313,40 +314,52 @@ static ALWAYS_INLINE bool follow_chain(struct walk_frame *f, uint64_t slot, cons
 	return slot + add == m->again.until;
 }
 
-/* The stack from m's frame `from` outward into m's inner frames; `from` lies where it lay. So mostly do others, if functions' frames are of
- * the same size or the calls that changed are few: then no slot waits for another. */
-static ALWAYS_INLINE bool follow(struct agent_thread *t, struct walk_memo *m, struct walk_frame *from, uint64_t *sum, uint64_t *rules)
+/* The same where the frames are expected to lie where they lay, as they mostly do where functions' frames are of the same size: then no slot
+ * waits for another. False as well when they do not. By itself: as a part of what it is called from it made the other way slower. */
+static NOINLINE bool follow_even(struct walk_memo *m, const uint64_t *fp, uint64_t *ret_sum, uint64_t *ret_rules)
 {
-	struct walk_frame *f = from, *behind = m->again.behind;
-	uint64_t next = f->slot;
+	struct walk_frame *f = m->list.frame, *behind = m->again.behind;
+	uint64_t next = (uint64_t)&fp[1], sum = m->again.base, rules = m->again.rules;
 
-	if (LIKELY(t->even_luck >= 0)) {
-		do {
-			uint64_t slot, pc, word;
+	do {
+		uint64_t slot, pc, word;
 
-			if (UNLIKELY(f->slot != next)) {
-				t->even_luck = --t->even_luck < 0 ? EVEN_LUCK_MIN : t->even_luck;
-				return follow_chain(f, next, m, sum, rules);
-			}
-			slot = arch_load64(&f->slot); /* not `next`, for which it would have to wait */
-			pc = word_at(slot);
-			word = ATOMIC_LOAD(&agent_rules[pc & 0xffff]);
-			f->pc = pc;
-			if (UNLIKELY((word ^ pc << 16) & RULE_PLAIN)) {
-				word = rule_get(pc);
-				if (word & 0x10007)
-					return false;
-			}
-			f->rule = (uint32_t)word;
-			next = slot + (uint16_t)word;
-			*rules |= word;
-			*sum += pc * f->key;
-		} while (++f != behind);
-		t->even_luck += t->even_luck < EVEN_LUCK_MAX;
-		return next == m->again.until;
-	}
+		if (UNLIKELY(f->slot != next))
+			return false;
+		slot = arch_load64(&f->slot); /* not `next`, for which it would have to wait */
+		pc = word_at(slot);
+		word = ATOMIC_LOAD(&agent_rules[pc & 0xffff]);
+		f->pc = pc;
+		if (UNLIKELY((word ^ pc << 16) & RULE_PLAIN)) {
+			word = rule_get(pc);
+			if (word & 0x10007)
+				return false;
+		}
+		f->rule = (uint32_t)word;
+		next = slot + (uint16_t)word;
+		rules |= word;
+		sum += pc * f->key;
+	} while (++f != behind);
+	*ret_sum = sum;
+	*ret_rules = rules;
+	return next == m->again.until;
+}
+
+/* Is that worth a try? */
+static ALWAYS_INLINE bool even_promises(struct agent_thread *t)
+{
+	if (t->even_luck >= 0)
+		return true;
 	t->even_luck++;
-	return follow_chain(f, next, m, sum, rules);
+	return false;
+}
+
+static ALWAYS_INLINE void even_learn(struct agent_thread *t, bool even)
+{
+	if (LIKELY(even))
+		t->even_luck += t->even_luck < EVEN_LUCK_MAX;
+	else
+		t->even_luck = t->even_luck < EVEN_MISS ? -EVEN_PAUSE : t->even_luck - EVEN_MISS;
 }
 
 /* m was counted for something else. */
@@ -376,11 +389,12 @@ static COLD struct silt_db_cache_entry *again_get(struct agent_thread *t, struct
 static ALWAYS_INLINE struct silt_db_cache_entry *again(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint64_t use,
 						       struct walk_frame *stuck)
 {
-	uint64_t stamp = agent_hot.module_generation + use, sum, rules;
+	uint64_t stamp = agent_hot.module_generation + use, sum, rules, even_sum, even_rules;
 	struct silt_db_cache_entry *e = NULL;
-	struct walk_frame *f = m->list.frame;
+	bool even = false;
 
-	if (UNLIKELY(m->shape != t->shape) || UNLIKELY(--t->grow_left <= 0) || (UNLIKELY(fp[1] != f->pc) && agent_skips(fp[1])))
+	if (UNLIKELY(m->shape != t->shape) || UNLIKELY(--t->grow_left <= 0) ||
+	    (UNLIKELY(fp[1] != m->list.frame->pc) && agent_skips(fp[1])))
 		return walk_changed(t, m, fp, use, stuck);
 	if (UNLIKELY(m->stamp != stamp)) {
 		/* Where it is the same this was looked at when it came to be. */
@@ -388,10 +402,18 @@ static ALWAYS_INLINE struct silt_db_cache_entry *again(struct agent_thread *t, s
 			return walk_changed(t, m, fp, use, stuck);
 		again_for(t, m, use);
 	}
-	sum = m->again.base;
-	rules = m->again.rules;
-	f->slot = (uint64_t)&fp[1]; /* nothing more is taken for granted of the frames outward */
-	if (UNLIKELY(!follow(t, m, f, &sum, &rules)) || UNLIKELY(walk_verify_plain(m->again.behind) != m->list.end)) {
+	if (even_promises(t)) {
+		even = follow_even(m, fp, &even_sum, &even_rules);
+		even_learn(t, even);
+		sum = even_sum;
+		rules = even_rules;
+	}
+	if (!even) {
+		sum = m->again.base;
+		rules = m->again.rules;
+		even = follow(m, fp, &sum, &rules);
+	}
+	if (UNLIKELY(!even) || UNLIKELY(walk_verify_plain(m->again.behind) != m->list.end)) {
 		walk_void(m);
 		return walk_changed(t, m, fp, use, NULL);
 	}

@@ -6,27 +6,52 @@
  */
 #include "capture/agent/walk.h"
 
+/* Behind the row: for each word the frame it belongs to, and for each frame which word is its return address. */
+static ALWAYS_INLINE uint64_t row_room(const struct walk_memo *m)
+{
+	return m->capacity < WALK_CHECKS ? m->capacity : WALK_CHECKS;
+}
+
+static ALWAYS_INLINE uint8_t *row_frames(const struct walk_memo *m)
+{
+	return (uint8_t *)(m->words + 2 * row_room(m) + 1);
+}
+
+static ALWAYS_INLINE uint8_t *row_words(const struct walk_memo *m)
+{
+	return row_frames(m) + 2 * row_room(m) + 1;
+}
+
 static NOINLINE bool make(struct walk_memo *m)
 {
 	const struct walk_list *l = &m->list;
-	uint64_t n = (uint64_t)(l->end - l->frame), room = m->capacity < WALK_CHECKS ? m->capacity : WALK_CHECKS, checks = m->checks;
+	uint64_t n = (uint64_t)(l->end - l->frame), checks = m->checks;
 	struct walk_word *w;
+	uint8_t *frames, *words;
 	uint32_t ref;
 
 	if (n > WALK_CHECKS)
 		return false;
 	if (!m->words) {
-		ref = db_alloc((2 * room + 1) * sizeof(*w));
+		ref = db_alloc((2 * row_room(m) + 1) * (sizeof(*w) + 1) + row_room(m) + 1);
 		if (!ref)
 			return false;
 		m->words = db_at(ref);
 	}
 	w = m->words;
+	frames = row_frames(m);
+	words = row_words(m);
 	for (uint64_t i = 0; i < n; i++, checks >>= 1) {
+		words[i] = (uint8_t)(w - m->words);
+		*frames++ = (uint8_t)i;
 		*w++ = (struct walk_word){ l->frame[i].slot, l->frame[i].pc };
-		if (checks & 1)
+		if (checks & 1) {
+			*frames++ = (uint8_t)i;
 			*w++ = m->saved[i];
+		}
 	}
+	words[n] = (uint8_t)(w - m->words);
+	*frames = (uint8_t)n;
 	*w = (struct walk_word){ (uint64_t)&walk_closing_word, ~walk_closing_word };
 	return m->words_hold = true;
 }
@@ -51,41 +76,15 @@ static ALWAYS_INLINE struct walk_word *compare(struct walk_word *w)
 	}
 }
 
-/* The frame that w belongs to; the end for the closing word. *ret_own: it is where its return address lies. */
-static ALWAYS_INLINE struct walk_frame *frame_of(const struct walk_memo *m, const struct walk_word *w, bool *ret_own)
+/* The frame that w belongs to; the end for the closing word. */
+static ALWAYS_INLINE struct walk_frame *frame_of(const struct walk_memo *m, const struct walk_word *w)
 {
-	uint64_t i = (uint64_t)(w - m->words);
-
-	*ret_own = true;
-	/* i counts the saved words, too, until those that stand before w are taken off. */
-	for (uint64_t checks = m->checks; checks; checks &= checks - 1) {
-		uint64_t frame = (uint64_t)__builtin_ctzll(checks);
-
-		if (i <= frame)
-			break;
-		if (--i == frame) {
-			*ret_own = false;
-			break;
-		}
-	}
-	return m->list.frame + i;
-}
-
-/* The word of f's return address. */
-static ALWAYS_INLINE struct walk_word *word_of(const struct walk_memo *m, const struct walk_frame *f)
-{
-	uint64_t i = (uint64_t)(f - m->list.frame);
-	struct walk_word *w = m->words + i;
-
-	for (uint64_t checks = m->checks; checks && (uint64_t)__builtin_ctzll(checks) < i; checks &= checks - 1)
-		w++;
-	return w;
+	return m->list.frame + row_frames(m)[w - m->words];
 }
 
 struct walk_frame *walk_verify_bp(struct walk_memo *m, const uint64_t *fp)
 {
 	struct walk_frame *f;
-	bool own;
 
 	if (m->bp_top != fp[0] && (m->list.frame->bits & WALK_NEEDS_BP))
 		return NULL;
@@ -95,30 +94,31 @@ struct walk_frame *walk_verify_bp(struct walk_memo *m, const uint64_t *fp)
 			walk_words(m);
 		return f;
 	}
-	return frame_of(m, compare(m->words), &own);
+	return frame_of(m, compare(m->words));
 }
 
 struct walk_frame *walk_words_patch(struct walk_memo *m, struct walk_frame *f)
 {
 	struct walk_frame *stop = m->list.plain_end, *behind = m->list.frame; /* behind the outermost frame that changed */
-	struct walk_word *w = word_of(m, f);
+	const uint8_t *words = row_words(m);
+	struct walk_word *w;
 	uint32_t rules = 0;
-	bool own = true;
 
-	while (f < stop && own) {
-		uint64_t pc = word_at(f->slot);
+	while (f < stop) {
+		uint64_t i = (uint64_t)(f - m->list.frame), pc = word_at(f->slot);
 		uint32_t rule = rule_get(pc);
 
+		w = m->words + words[i];
 		if (UNLIKELY((rule ^ f->rule) << 8))
 			break;
-		if (m->checks >> (f - m->list.frame) & 1 && UNLIKELY(word_at(w[1].addr) != w[1].value))
+		if (m->checks >> i & 1 && UNLIKELY(word_at(w[1].addr) != w[1].value))
 			break;
 		f->pc = w->value = pc;
 		f->rule = rule;
 		rules |= rule;
 		behind = f + 1;
 		w = compare(w + 1);
-		f = frame_of(m, w, &own);
+		f = frame_of(m, w); /* one whose saved word does not hold ends it: its return address does */
 	}
 	m->list.rules |= rules;
 	if (m->list.nodes_from < behind)
