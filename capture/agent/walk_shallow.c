@@ -314,8 +314,8 @@ static ALWAYS_INLINE bool follow(struct walk_memo *m, const uint64_t *fp, uint64
 	return slot + add == m->again.until;
 }
 
-/* The same where the frames are expected to lie where they lay, as they mostly do where functions' frames are of the same size: then no slot
- * waits for another. False as well when they do not. By itself: as a part of what it is called from it made the other way slower. */
+/* The same where the frames are expected to lie where they lay, as they mostly do where functions' frames are of the same size: then no
+ * slot waits for another. False as well when they do not. By itself: as a part of what it is called from it made the other way slower. */
 static NOINLINE bool follow_even(struct walk_memo *m, const uint64_t *fp, uint64_t *ret_sum, uint64_t *ret_rules)
 {
 	struct walk_frame *f = m->list.frame, *behind = m->again.behind;

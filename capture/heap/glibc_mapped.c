@@ -23,7 +23,7 @@ struct mapped_search {
 	uint64_t want, bytes; /* what malloc_par says; UINT64_MAX: not known */
 	uint64_t found, found_bytes;
 	silt_addr part_start, part_end;
-	bool vast; /* which parts are looked through now */
+	enum { PARTS_SMALL, PARTS_VAST_ENDS, PARTS_VAST_MIDDLES } parts; /* which are looked through now */
 	size_t first, known, seen; /* singles: ours, [first, known) found at starts; into mapped_seen */
 };
 
@@ -136,12 +136,17 @@ static bool look_at_part(void *data, silt_addr start, silt_addr end)
 {
 	struct mapped_search *s = data;
 
-	/* Address space that was only reserved may be endless: what is likelier comes first. */
-	if ((end - start >= VAST) != s->vast)
+	/* Address space that was only reserved may be endless: what is likelier comes first. Blocks are joined to it at either end. */
+	if ((end - start >= 2 * VAST) != (s->parts != PARTS_SMALL))
 		return true;
 	s->part_start = start;
 	s->part_end = end;
-	return silt_heap_pages_look(&s->pages, start, end, look_at_page, s);
+	if (s->parts == PARTS_VAST_MIDDLES)
+		return silt_heap_pages_look(&s->pages, start + VAST, end - VAST, look_at_page, s);
+	if (s->parts == PARTS_SMALL)
+		return silt_heap_pages_look(&s->pages, start, end, look_at_page, s);
+	return silt_heap_pages_look(&s->pages, start, start + VAST, look_at_page, s) &&
+	       silt_heap_pages_look(&s->pages, end - VAST, end, look_at_page, s);
 }
 
 /* Lies chunk in one of the blocks found at starts? */
@@ -248,10 +253,9 @@ static void search_mapped(struct mapped_search *s)
 	forget_found(s, s->first);
 	start_ns = own_ns();
 	silt_heap_pages_init(&s->pages, s->h);
-	if (silt_heap_each_unclaimed(s->h, look_at_part, s)) {
-		s->vast = true;
-		silt_heap_each_unclaimed(s->h, look_at_part, s);
-	}
+	for (s->parts = PARTS_SMALL; s->parts <= PARTS_VAST_MIDDLES; s->parts++)
+		if (!silt_heap_each_unclaimed(s->h, look_at_part, s))
+			break;
 	silt_heap_pages_deinit(&s->pages);
 	note_seen(s, start_ns);
 }

@@ -168,7 +168,8 @@ static const struct mode modes[] = {
 	{ "exits", 12, 8000, 600, 9000, 40, 500 },	{ "heaps", 3, 20000, 20000, 120000, 40, 6000 },
 	{ "nomap", 3, 4000, 3000, 3000000, 20, 60 },	{ "fast", 2, 80000, 120, 120, 0, 12000 },
 	{ "aligned", 2, 20000, 2000, 50000, 1, 1000 },	{ "fill", 1, 40000, 600, 9000, 0, 5000 },
-	{ "reserved", 2, 1500, 3000, 900000, 5, 200 },	{ "moved", 1, 400, 80000000, 80000000, 1, 40 },
+	{ "reserved", 2, 1500, 3000, 900000, 5, 200 },	{ "behind", 1, 1500, 3000, 100000, 5, 200 },
+	{ "moved", 1, 400, 80000000, 80000000, 1, 40 },
 };
 
 static const struct mode *mode;
@@ -324,6 +325,21 @@ static void wait_line(void)
 			_exit(4);
 }
 
+/* Address space without end, and a block whose mapping is joined to it: to its beginning, or (where a gap as large as the block was left)
+ * to its end. */
+static void reserve(void)
+{
+	size_t vast = 300ul << 30, gap = 1ul << 20;
+	char *p = mmap(NULL, vast + gap, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		_exit(7);
+	if (!strcmp(mode->name, "behind")) {
+		munmap(p + vast, gap);
+		OURS(malloc)(gap - 4000);
+	}
+}
+
 static void set_options(void)
 {
 #ifdef __GLIBC__
@@ -351,8 +367,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	seed = strtoull(argv[2], NULL, 10) + 1;
-	if (!strcmp(mode->name, "reserved")) /* the blocks' mappings are joined to one without end */
-		mmap(NULL, 300ul << 30, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!strcmp(mode->name, "reserved") || !strcmp(mode->name, "behind"))
+		reserve();
 	set_options();
 	pthread_barrier_init(&parked, NULL, (unsigned)mode->threads);
 	pthread_barrier_init(&leave, NULL, (unsigned)(mode->threads - (!strcmp(mode->name, "exits") ? mode->threads / 2 : 0)));
