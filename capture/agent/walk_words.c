@@ -118,7 +118,9 @@ struct walk_frame *walk_words_patch(struct walk_memo *m, struct walk_frame *f)
 		rules |= rule;
 		behind = f + 1;
 		w = compare(w + 1);
-		f = frame_of(m, w); /* one whose saved word does not hold ends it: its return address does */
+		f = frame_of(m, w);
+		if (UNLIKELY(f < behind)) /* its saved word does not hold, by now */
+			break;
 	}
 	m->list.rules |= rules;
 	if (m->list.nodes_from < behind)
