@@ -31,6 +31,42 @@ struct walk {
 	uint32_t *context;
 };
 
+/* ---- which parts of the sparse tables were ever written to: reading the others costs a page fault for each ---- */
+
+static bool part_written(const uint64_t *parts, uint64_t part)
+{
+	return parts[part / 64] >> part % 64 & 1;
+}
+
+/* From entry i on, the first that may have been written to, where so many make a part; else their number. */
+static uint32_t next_written(const uint64_t *parts, uint32_t per_part, uint32_t i, uint32_t count)
+{
+	while (i < count && !(i % per_part) && !part_written(parts, i / per_part))
+		i += per_part;
+	return i;
+}
+
+static uint32_t root_next(const struct silt_decode *d, uint32_t i)
+{
+	return next_written(d->db->root_parts, SILT_DB_PART / sizeof(uint32_t), i, SILT_DB_ROOT_ENTRIES);
+}
+
+static uint32_t leaf_next(const uint64_t *leaf, uint32_t i)
+{
+	return next_written(leaf + SILT_DB_LEAF_PAGES, SILT_DB_PART / sizeof(*leaf), i, SILT_DB_LEAF_PAGES);
+}
+
+static uint32_t side_next(const struct silt_decode *d, uint32_t i)
+{
+	if (i >= d->db->side_high && i < SILT_DB_SIDE_DENSE)
+		i = SILT_DB_SIDE_DENSE;
+	/* Entries lie across the parts' ends: a part is where one begins. */
+	while (i >= SILT_DB_SIDE_DENSE && i < SILT_DB_SIDE_ENTRIES &&
+	       !part_written(d->db->side_parts, (i - SILT_DB_SIDE_DENSE) * sizeof(struct silt_db_side) / SILT_DB_PART))
+		i++;
+	return i;
+}
+
 static int compare_extras(const void *a, const void *b)
 {
 	const struct extra *x = a, *y = b;
@@ -58,7 +94,7 @@ static void add_pool(struct walk *w, silt_addr addr, uint64_t size, uint32_t con
 {
 	bool huge = size == SILT_DB_SIZE_HUGE;
 
-	for (uint32_t i = 0; huge && w->side && i < SILT_DB_SIDE_ENTRIES; i++) {
+	for (uint32_t i = 0; huge && w->side && (i = side_next(w->d, i)) < SILT_DB_SIDE_ENTRIES; i++) {
 		if (w->side[i].key != addr)
 			continue;
 		size = w->side[i].size;
@@ -87,7 +123,7 @@ static bool collect_side(struct walk *w)
 		w->side = silt_decode_at(d, d->db->side_ref, SILT_DB_SIDE_ENTRIES * sizeof(*w->side));
 	if (d->db->thread_ref && d->thread_count)
 		threads = silt_decode_at(d, d->db->thread_ref, d->thread_count * sizeof(*threads));
-	for (uint32_t i = 0; w->side && ok && i < SILT_DB_SIDE_ENTRIES; i++) {
+	for (uint32_t i = 0; w->side && ok && (i = side_next(d, i)) < SILT_DB_SIDE_ENTRIES; i++) {
 		const struct silt_db_side *s = &w->side[i];
 
 		if (s->key > 1 && !(s->key & SILT_DB_SIDE_BUSY) && !is_pool_size(d, s))
@@ -178,21 +214,42 @@ static inline void emit_entry(struct walk *w, silt_addr page, uint64_t entry)
 	emit(w, addr, size, SILT_DB_ENTRY_CONTEXT(entry));
 }
 
-/* Sorting inside a page by counting: an entry's offset is its place. */
+/* Notes an entry in its place: sorting inside a page by counting. */
+static inline void note_entry(struct walk *w, uint64_t word)
+{
+	uint64_t e = word & ~SILT_DB_ENTRY_FROZEN;
+	uint32_t slot = e & (PAGE_SLOTS - 1);
+	uint64_t bit = 1ull << (slot & 63);
+
+	if (e <= SILT_DB_ENTRY_TOMB)
+		return;
+	if (w->present[slot >> 6] & bit)
+		w->d->duplicates++;
+	w->present[slot >> 6] |= bit;
+	w->slots[slot] = e;
+}
+
+/* None of eight entries is in use: of a program that ends most are not. */
+static inline bool all_free(const uint64_t *e)
+{
+	return !((e[0] | e[1] | e[2] | e[3] | e[4] | e[5] | e[6] | e[7]) & ~(SILT_DB_ENTRY_FROZEN | SILT_DB_ENTRY_TOMB));
+}
+
 static void walk_chunk(struct walk *w, silt_addr page, const uint64_t *chunk, uint32_t capacity)
 {
-	for (uint32_t i = 0; i < capacity; i++) {
-		uint64_t e = chunk[i] & ~SILT_DB_ENTRY_FROZEN;
-		uint32_t slot = e & (PAGE_SLOTS - 1);
-		uint64_t bit = 1ull << (slot & 63);
+	bool any = false;
 
-		if (e <= SILT_DB_ENTRY_TOMB)
+	for (uint32_t i = 0; i < capacity; i += 8) {
+		uint32_t end = capacity - i < 8 ? capacity : i + 8;
+
+		if (end == i + 8 && all_free(&chunk[i]))
 			continue;
-		if (w->present[slot >> 6] & bit)
-			w->d->duplicates++;
-		w->present[slot >> 6] |= bit;
-		w->slots[slot] = e;
+		any = true;
+		for (uint32_t k = i; k < end; k++)
+			note_entry(w, chunk[k]);
 	}
+	if (!any)
+		return;
 	for (uint32_t i = 0; i < PAGE_SLOTS / 64; i++) {
 		for (uint64_t bits = w->present[i]; bits; bits &= bits - 1)
 			emit_entry(w, page, w->slots[i * 64 + (uint32_t)__builtin_ctzll(bits)]);
@@ -214,7 +271,7 @@ static int walk_leaf(struct walk *w, silt_addr base, const uint64_t *leaf, struc
 	struct silt_decode *d = w->d;
 	int rc = spend(d, SILT_DB_LEAF_PAGES * sizeof(*leaf), err);
 
-	for (uint32_t i = 0; !rc && i < SILT_DB_LEAF_PAGES; i++) {
+	for (uint32_t i = 0; !rc && (i = leaf_next(leaf, i)) < SILT_DB_LEAF_PAGES; i++) {
 		uint64_t word = leaf[i];
 		silt_addr page = base + (silt_addr)i * 4096;
 		uint32_t capacity = SILT_DB_PAGE_CAPACITY(word);
@@ -243,12 +300,12 @@ static int walk_root(struct walk *w, struct silt_error *err)
 
 	if (d->db->root_ref)
 		root = silt_decode_at(d, d->db->root_ref, SILT_DB_ROOT_ENTRIES * sizeof(*root));
-	for (uint32_t i = 0; root && !rc && i < SILT_DB_ROOT_ENTRIES; i++) {
+	for (uint32_t i = 0; root && !rc && (i = root_next(d, i)) < SILT_DB_ROOT_ENTRIES; i++) {
 		const uint64_t *leaf;
 
 		if (!root[i])
 			continue;
-		leaf = silt_decode_at(d, root[i], SILT_DB_LEAF_PAGES * sizeof(*leaf));
+		leaf = silt_decode_at(d, root[i], SILT_DB_LEAF_BYTES);
 		if (leaf)
 			rc = walk_leaf(w, (silt_addr)i << 30, leaf, err);
 	}
@@ -286,13 +343,13 @@ static uint64_t count_entries(struct silt_decode *d)
 
 	if (d->db->root_ref)
 		root = silt_decode_at(d, d->db->root_ref, SILT_DB_ROOT_ENTRIES * sizeof(*root));
-	for (uint32_t i = 0; root && i < SILT_DB_ROOT_ENTRIES; i++) {
-		const uint64_t *leaf = root[i] ? silt_decode_at(d, root[i], SILT_DB_LEAF_PAGES * sizeof(*leaf)) : NULL;
+	for (uint32_t i = 0; root && (i = root_next(d, i)) < SILT_DB_ROOT_ENTRIES; i++) {
+		const uint64_t *leaf = root[i] ? silt_decode_at(d, root[i], SILT_DB_LEAF_BYTES) : NULL;
 
 		if (!leaf || budget < SILT_DB_LEAF_PAGES * sizeof(*leaf))
 			continue;
 		budget -= SILT_DB_LEAF_PAGES * sizeof(*leaf);
-		for (uint32_t j = 0; j < SILT_DB_LEAF_PAGES; j++) {
+		for (uint32_t j = 0; (j = leaf_next(leaf, j)) < SILT_DB_LEAF_PAGES; j++) {
 			uint32_t capacity = SILT_DB_PAGE_CAPACITY(leaf[j]);
 
 			if (!leaf[j])

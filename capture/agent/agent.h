@@ -363,6 +363,8 @@ struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t sample_started;
 	int64_t sample_left;
 	uint64_t random;
+	uint64_t *hints;   /* which nodes stacks begin with (stacks.c); NULL: it has not entered many */
+	uint32_t interned; /* how many */
 	uint32_t rebuilds, rebuilds_next; /* walks not found among the memos; when something is to be done about it */
 	struct walk_meeting met;
 	/* Of full length: where new frames are put together; a walk unwound anew; a signal handler's. */
@@ -434,8 +436,9 @@ static ALWAYS_INLINE uint64_t stack_key(uint64_t sum, uint64_t rest)
 	/* The sum's multipliers have mixed its upper half. The bit, so that it is never 0, serves for nothing else. */
 	return ((sum + rest) ^ (sum + rest) >> 32) | 1u << 31;
 }
-/** Finds or makes the context; notes the frames' nodes in w. Never 0: SILT_DB_CONTEXT_OVERFLOW when there is no room. */
-uint32_t stack_intern(uint64_t key, struct walk_list *w, const struct stack_use *use);
+/** Finds or makes the context; notes the frames' nodes in w. Never 0: SILT_DB_CONTEXT_OVERFLOW when there is no room. t: whose w is, or
+ *  NULL where nothing of it may be used. */
+uint32_t stack_intern(struct agent_thread *t, uint64_t key, struct walk_list *w, const struct stack_use *use);
 struct silt_db_context *stack_context(uint32_t index);
 bool stack_setup(void);
 /** The context of blocks allocated before the agent came. */

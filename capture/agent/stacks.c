@@ -193,22 +193,90 @@ static uint32_t context_new(uint64_t key, uint32_t node, uint32_t flags, const s
 	return id;
 }
 
-uint32_t stack_intern(uint64_t key, struct walk_list *w, const struct stack_use *use)
+/* ---- hints ----
+ * A thread's stacks mostly have their outer frames in common with others of its own, but to go down to them from the outermost frame
+ * costs two cache misses each, one after the other. So a thread that enters many stacks notes nodes by the hash of their frames from
+ * there outward: a word each, of which the upper bits are what is left of the hash. Those, the place, and the node's own address have
+ * to be right: about as many bits as what contexts are told apart by. */
+#define HINTS 16384u
+#define HINTS_AFTER 512u /* so many stacks */
+#define HINTS_THREADS 64u /* threads numbered from here on go without, as with memos */
+
+/* Walks of modules loaded where others had been, and of signal frames, have more to tell nodes apart than is in the sums. */
+static uint64_t *hints_for(struct agent_thread *t, const struct walk_list *w)
+{
+	if (UNLIKELY(w->specials || w->rules >> 24))
+		return NULL;
+	if (UNLIKELY(!t->hints) && ++t->interned > HINTS_AFTER && t->index <= HINTS_THREADS) {
+		uint32_t ref = db_alloc(HINTS * sizeof(uint64_t));
+
+		t->interned = 0;
+		if (ref)
+			t->hints = db_at(ref);
+	}
+	return t->hints;
+}
+
+static void hint_put(uint64_t *hints, uint64_t sum, uint32_t node)
+{
+	uint64_t hash = stack_mix(sum);
+
+	ATOMIC_STORE(&hints[hash & (HINTS - 1)], hash >> NODE_BITS << NODE_BITS | node);
+}
+
+static uint32_t hint_get(const uint64_t *hints, uint64_t sum, uint64_t pcword)
+{
+	uint64_t hash = stack_mix(sum), word = ATOMIC_LOAD(&hints[hash & (HINTS - 1)]);
+
+	if (LIKELY((word ^ hash) >> NODE_BITS) || !word)
+		return 0;
+	return node_at(ID_OF(word, NODE_BITS))->pcword == pcword ? (uint32_t)ID_OF(word, NODE_BITS) : 0;
+}
+
+static uint64_t pcword_of(const struct walk_frame *f)
+{
+	return walk_pcword(f->pc, f->rule, f->bits & WALK_INTERRUPTED);
+}
+
+static void node_note(struct walk_list *w, struct walk_frame *f, uint32_t node)
+{
+	f->bits = (f->bits & WALK_BITS) | node << WALK_NODE_SHIFT;
+	w->nodes_from = f;
+}
+
+/* The outer frames are mostly those of a stack that was entered before. Sees how far inward nodes are known, and notes the innermost. */
+static void node_known(struct walk_list *w, const uint64_t *hints)
+{
+	for (struct walk_frame *f = w->frame; f < w->nodes_from; f++) {
+		uint32_t node = hint_get(hints, w->tail[f - w->frame], pcword_of(f));
+
+		if (node) {
+			node_note(w, f, node);
+			return;
+		}
+	}
+}
+
+uint32_t stack_intern(struct agent_thread *t, uint64_t key, struct walk_list *w, const struct stack_use *use)
 {
 	uint32_t id = context_find(key), node = 0;
+	uint64_t *hints;
 	bool fresh = false;
 
 	if (id)
 		return id;
-	/* The outer frames are mostly those of a stack that was entered before. */
+	hints = t ? hints_for(t, w) : NULL;
+	if (hints)
+		node_known(w, hints);
 	if (w->nodes_from < w->end)
 		node = w->nodes_from->bits >> WALK_NODE_SHIFT;
 	for (struct walk_frame *f = w->nodes_from; f-- > w->frame;) {
-		node = node_intern(walk_pcword(f->pc, f->rule, f->bits & WALK_INTERRUPTED), node, &fresh);
+		node = node_intern(pcword_of(f), node, &fresh);
 		if (!node)
 			goto full;
-		f->bits = (f->bits & WALK_BITS) | node << WALK_NODE_SHIFT;
-		w->nodes_from = f;
+		node_note(w, f, node);
+		if (hints)
+			hint_put(hints, w->tail[f - w->frame], node);
 	}
 	id = context_new(key, node, w->flags, use);
 	if (id)

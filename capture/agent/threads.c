@@ -218,6 +218,6 @@ struct silt_db_cache_entry *thread_cache_get(struct agent_thread *t, uint64_t ke
 	IN_ORDER(); /* see cache_repair */
 	e->hash = key;
 	e->epoch = use->epoch;
-	ATOMIC_RELEASE(&e->context, stack_intern(key, w, use));
+	ATOMIC_RELEASE(&e->context, stack_intern(t, key, w, use));
 	return e;
 }

@@ -371,7 +371,7 @@ COLD uint32_t walk_interrupting(struct agent_thread *t, const uint64_t *fp, uint
 	t->nested = 1;
 	agent_lost(SILT_LOST_NESTED);
 	unwind_anew(w, fp);
-	context = stack_intern(walk_key(w, &use), w, &use);
+	context = stack_intern(NULL, walk_key(w, &use), w, &use);
 	t->nested = 0;
 	return context;
 }

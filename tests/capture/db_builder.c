@@ -276,15 +276,25 @@ static void build_side(struct built_db *b, uint64_t addr, uint64_t size, uint32_
 	while (s->key > 1)
 		s += 1;
 	*s = (struct silt_db_side){ addr, size, context + 2, mapping };
+	b->db->side_high = (uint32_t)(s - (struct silt_db_side *)at_ref(b, b->db->side_ref)) + 1;
+}
+
+static void touch(uint64_t *parts, uint64_t byte)
+{
+	parts[byte / SILT_DB_PART / 64] |= 1ull << byte / SILT_DB_PART % 64;
 }
 
 static uint64_t *page_word(struct built_db *b, uint64_t addr)
 {
 	uint32_t *root = at_ref(b, b->db->root_ref);
+	uint64_t *leaf, i = (addr >> 12) & (SILT_DB_LEAF_PAGES - 1);
 
+	touch(b->db->root_parts, (addr >> 30) * sizeof(*root));
 	if (!root[addr >> 30])
-		root[addr >> 30] = take(b, SILT_DB_LEAF_PAGES * sizeof(uint64_t));
-	return (uint64_t *)at_ref(b, root[addr >> 30]) + ((addr >> 12) & (SILT_DB_LEAF_PAGES - 1));
+		root[addr >> 30] = take(b, SILT_DB_LEAF_BYTES);
+	leaf = at_ref(b, root[addr >> 30]);
+	touch(leaf + SILT_DB_LEAF_PAGES, i * sizeof(*leaf));
+	return leaf + i;
 }
 
 /* Into the page's word when it is empty, else into a chunk, at a random place among tombs and holes. */
@@ -356,6 +366,7 @@ static void build_blocks(struct model *m, struct built_db *b)
 		}
 	}
 	((struct silt_db_side *)at_ref(b, b->db->side_ref))[SILT_DB_SIDE_ENTRIES - 1].key = SILT_DB_SIDE_BUSY;
+	touch(b->db->side_parts, (SILT_DB_SIDE_ENTRIES - 1 - SILT_DB_SIDE_DENSE) * sizeof(struct silt_db_side));
 }
 
 void db_build(struct model *m, uint32_t slot, struct built_db *b)

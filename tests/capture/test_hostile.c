@@ -178,6 +178,7 @@ static void test_root_of_one_leaf(void **state)
 			leaf = root[i];
 	for (uint32_t i = 0; i < SILT_DB_ROOT_ENTRIES; i++)
 		root[i] = leaf;
+	memset(built.db->root_parts, 0xff, sizeof(built.db->root_parts));
 	assert_false(decode_damaged(NULL));
 	restore();
 }
@@ -194,8 +195,9 @@ static void test_leaf_of_one_chunk(void **state)
 	assert_non_null(leaf);
 	for (uint32_t i = 0; i < SILT_DB_LEAF_PAGES; i++)
 		leaf[i] = SILT_DB_PAGE_CHUNK | (uint64_t)built.db->root_ref << 16 | 0xffff;
+	memset(leaf + SILT_DB_LEAF_PAGES, 0xff, SILT_DB_LEAF_PARTS / 8);
 	assert_false(decode_damaged(NULL));
-	memcpy(leaf, original + ((uint8_t *)leaf - built.bytes), SILT_DB_LEAF_PAGES * 8);
+	memcpy(leaf, original + ((uint8_t *)leaf - built.bytes), SILT_DB_LEAF_BYTES);
 	restore();
 }
 
