@@ -316,6 +316,8 @@ struct walk_memo { /* a remembered walk; what the common way needs stands first 
 	uint64_t checks; /* a bit for each of the first 64 frames: clear where its word of `saved` always holds; few do not */
 	struct walk_word *words; /* words_hold: for each frame its return address and, where `checks` says so, its word of `saved` */
 	bool words_hold; /* see walk_words.c */
+	bool alone;	 /* the only one: see walk_stay.c */
+	uint16_t before; /* there: frames there is room for before the first */
 	union {
 		struct walk_word extra[AGENT_EXTRA_MAX];
 		struct walk_again again;
@@ -365,6 +367,13 @@ struct agent_thread { /* the first cache lines serve the common way */
 	uint64_t random;
 	uint64_t *hints;   /* which nodes stacks begin with (stacks.c); NULL: it has not entered many */
 	uint32_t interned; /* how many */
+	/* walk_stay.c */
+	struct walk_memo *stay; /* the walk kept alone; NULL: never was */
+	struct walk_frame *stay_base; /* where its room begins */
+	struct walk_memo *many; /* not NULL: `memos` is `stay`, and these are the memos, with their mask */
+	uint64_t many_mask;
+	int32_t stay_turn, stay_luck; /* walks until it is judged which way is better; does the kept one serve? */
+	uint32_t stay_rebuilds; /* how many walks had been put together anew when that was judged */
 	uint32_t rebuilds, rebuilds_next; /* walks not found among the memos; when something is to be done about it */
 	struct walk_meeting met;
 	/* Of full length: where new frames are put together; a walk unwound anew; a signal handler's. */
@@ -409,6 +418,10 @@ void walk_setup(void);
 bool walk_memos(struct agent_thread *t, uint32_t n);
 /** Makes m match no stack. */
 void walk_void(struct walk_memo *m);
+/** All of t's memos: what they were counted in is no more. */
+void walk_uncount(struct agent_thread *t);
+/** All of t's memos match no stack, whatever a handler that jumped away left of them. */
+void walk_forget(struct agent_thread *t);
 /** A walk's hash together with what else tells contexts apart. */
 uint64_t walk_key(const struct walk_list *w, const struct stack_use *use);
 

@@ -20,10 +20,7 @@ COLD bool thread_recover(struct agent_thread *t, const uint64_t *fp)
 {
 	if (walk_finds_agent(fp) != WALK_AGENT_GONE)
 		return false;
-	for (uint64_t i = 0; i <= t->memo_mask; i++)
-		walk_void(&t->memos[i]);
-	t->recent = t->memos;
-	walk_shallow_forget(t);
+	walk_forget(t);
 	cache_repair(t);
 	module_lock_abandon();
 	t->nested = 0;

@@ -238,43 +238,46 @@ static uint64_t pcword_of(const struct walk_frame *f)
 	return walk_pcword(f->pc, f->rule, f->bits & WALK_INTERRUPTED);
 }
 
-static void node_note(struct walk_list *w, struct walk_frame *f, uint32_t node)
+/* The innermost frame inward of nodes_from whose node a hint tells, and that; else nodes_from. */
+static struct walk_frame *node_known(const struct walk_list *w, const uint64_t *hints, uint32_t *ret_node)
 {
-	f->bits = (f->bits & WALK_BITS) | node << WALK_NODE_SHIFT;
-	w->nodes_from = f;
-}
+	struct walk_frame *f = w->frame;
 
-/* The outer frames are mostly those of a stack that was entered before. Sees how far inward nodes are known, and notes the innermost. */
-static void node_known(struct walk_list *w, const uint64_t *hints)
-{
-	for (struct walk_frame *f = w->frame; f < w->nodes_from; f++) {
+	for (; f < w->nodes_from; f++) {
 		uint32_t node = hint_get(hints, w->tail[f - w->frame], pcword_of(f));
 
 		if (node) {
-			node_note(w, f, node);
-			return;
+			*ret_node = node;
+			break;
 		}
 	}
+	return f;
 }
 
 uint32_t stack_intern(struct agent_thread *t, uint64_t key, struct walk_list *w, const struct stack_use *use)
 {
 	uint32_t id = context_find(key), node = 0;
+	struct walk_frame *known = w->nodes_from;
 	uint64_t *hints;
-	bool fresh = false;
+	bool fresh = false, gap;
 
 	if (id)
 		return id;
+	/* The outer frames are mostly those of a stack that was entered before. */
+	if (known < w->end)
+		node = known->bits >> WALK_NODE_SHIFT;
 	hints = t ? hints_for(t, w) : NULL;
 	if (hints)
-		node_known(w, hints);
-	if (w->nodes_from < w->end)
-		node = w->nodes_from->bits >> WALK_NODE_SHIFT;
-	for (struct walk_frame *f = w->nodes_from; f-- > w->frame;) {
+		known = node_known(w, hints, &node);
+	gap = known < w->nodes_from; /* of the frames between them no nodes are known: then nothing is noted in the walk */
+	for (struct walk_frame *f = known; f-- > w->frame;) {
 		node = node_intern(pcword_of(f), node, &fresh);
 		if (!node)
 			goto full;
-		node_note(w, f, node);
+		if (!gap) {
+			f->bits = (f->bits & WALK_BITS) | node << WALK_NODE_SHIFT;
+			w->nodes_from = f;
+		}
 		if (hints)
 			hint_put(hints, w->tail[f - w->frame], node);
 	}

@@ -157,8 +157,7 @@ static COLD void cache_grow(struct agent_thread *t)
 		if (e->context)
 			*cache_place(fresh, size - 1, e->hash) = *e;
 	}
-	for (uint32_t i = 0; i <= t->memo_mask; i++)
-		t->memos[i].stamp = 0; /* they point into the old cache */
+	walk_uncount(t); /* memos point into the old cache */
 	t->cache = fresh;
 	IN_ORDER(); /* never more than there are */
 	t->cache_mask = size - 1;
@@ -184,8 +183,7 @@ void thread_identify(struct agent_thread *t)
 		t->cache[i].context = 0;
 		t->cache[i].hash = 0;
 	}
-	for (uint32_t i = 0; i <= t->memo_mask; i++)
-		t->memos[i].stamp = 0;
+	walk_uncount(t);
 	fresh->tid = tid;
 	fresh->cache_ref = t->shared->cache_ref;
 	/* The cache is never that of two, wherever a handler jumps away from here: cache_repair gives it back to the one in use. */

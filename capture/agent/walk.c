@@ -140,17 +140,6 @@ static struct walk_frame *memo_patch(struct walk_memo *m, struct walk_frame *f)
 	return LIKELY(walk_words(m)) ? walk_words_patch(m, f) : patch(m, f, true);
 }
 
-/* Frames just written: word by word as they were, for a wider load must wait until its parts have left the store buffer. */
-static ALWAYS_INLINE void fresh_copy(struct walk_frame *to, const struct walk_frame *from, uint64_t n)
-{
-	for (uint64_t i = 0; i < n; i++) {
-		to[i].slot = word_at((uint64_t)&from[i].slot);
-		to[i].pc = word_at((uint64_t)&from[i].pc);
-		to[i].bp = word_at((uint64_t)&from[i].bp);
-		to[i].rule_bits = word_at((uint64_t)&from[i].rule_bits);
-	}
-}
-
 /* A remembered walk's frames from join on come to stand at dest in m's, with their sums. They may overlap. */
 static void tail_move(struct walk_list *w, struct walk_frame *dest, const struct walk_list *from, const struct walk_frame *join,
 		      uint64_t n)
@@ -237,7 +226,7 @@ static bool memo_splice(struct walk_memo *m, uint64_t held, const struct unwound
 		w->tail[held + count] = 0;
 	}
 	if (fresh != w->frame + held)
-		fresh_copy(w->frame + held, fresh, count);
+		walk_copy_fresh(w->frame + held, fresh, count);
 	w->end = dest + outer;
 	w->nodes_from = dest + nodes;
 	w->flags = flags;
@@ -295,7 +284,7 @@ static COLD bool walk_anew(struct agent_thread *t, struct walk_memo *m, const ui
 	n = (uint64_t)(w->end - w->frame);
 	if (!memo_reserve(m, (uint32_t)n))
 		return false;
-	fresh_copy(to->frame, w->frame, n);
+	walk_copy_fresh(to->frame, w->frame, n);
 	for (uint64_t i = 0; i <= n; i++)
 		to->tail[i] = w->tail[i];
 	to->end = to->nodes_from = to->frame + n;
@@ -430,6 +419,37 @@ static struct silt_db_cache_entry *memo_use(struct agent_thread *t, struct walk_
 	return e;
 }
 
+/* m is the walk of the hook whose frame is fp: counts it. */
+static struct silt_db_cache_entry *memo_done(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, const struct stack_use *use,
+					     enum rebuilt how)
+{
+	struct silt_db_cache_entry *e;
+
+	walk_shallow_judge(t, how == REBUILT_IN_ANEW ? &t->anew_list : &m->list);
+	if (LIKELY(how == REBUILT))
+		return memo_use(t, m, use, (uint64_t)&fp[1]);
+	e = count(t, how == REBUILT_ONCE ? &m->list : &t->anew_list, use);
+	walk_void(m);
+	return e;
+}
+
+/* The same where t keeps one walk alone. NULL: it does no longer. */
+static struct silt_db_cache_entry *stay_use(struct agent_thread *t, const uint64_t *fp, const struct stack_use *use)
+{
+	struct walk_memo *m = t->stay;
+	enum rebuilt how = REBUILT;
+
+	if (UNLIKELY(t->shallow) || UNLIKELY(t->stay_luck <= 0) || UNLIKELY(--t->stay_turn <= 0)) {
+		walk_stay_end(t);
+		return NULL;
+	}
+	if (UNLIKELY(!walk_stay(t, fp))) {
+		how = memo_rebuild(t, m, fp, NULL);
+		walk_stay_anew(t);
+	}
+	return memo_done(t, m, fp, use, how);
+}
+
 struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, uint64_t what,
 					 struct walk_frame *stuck)
 {
@@ -443,6 +463,15 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 	if (UNLIKELY(agent_hot.attention & AGENT_MODULES_CHANGED)) {
 		module_refresh();
 		stuck = NULL;
+	}
+	if (t->many) {
+		e = stay_use(t, fp, &use);
+		if (LIKELY(e))
+			return e;
+		m = walk_memo(t, fp);
+		stuck = NULL;
+	} else if (UNLIKELY(--t->stay_turn <= 0) && !t->shallow) {
+		walk_stay_judge(t);
 	}
 	memo_settle(m);
 	if (!stuck)
@@ -476,10 +505,5 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 		memo_settle(t->recent);
 		how = memo_rebuild(t, m, fp, stuck);
 	}
-	walk_shallow_judge(t, how == REBUILT_IN_ANEW ? &t->anew_list : &m->list);
-	if (LIKELY(how == REBUILT))
-		return memo_use(t, m, &use, (uint64_t)&fp[1]);
-	e = count(t, how == REBUILT_ONCE ? &m->list : &t->anew_list, &use);
-	walk_void(m);
-	return e;
+	return memo_done(t, m, fp, &use, how);
 }

@@ -29,6 +29,10 @@ void unwind_plain(struct unwound *u, struct walk_frame *out, uint64_t room, uint
 /** The same with rsp and rbp, through signal frames too. from NULL: nothing to look in; then met may be NULL. */
 void unwind_with_bp(struct unwound *u, struct walk_frame *out, uint64_t room, struct step s, const struct walk_memo *from,
 		    struct walk_frame *join, struct walk_meeting *met);
+/** The same two, until m's walk is met and holds from there on, looked at beside each frame. u->join stays NULL where there is a frame of
+ *  another kind, or no more room; and where unwind_plain_beside says need_bp. */
+void unwind_plain_beside(struct unwound *u, struct walk_frame *out, uint64_t room, uint64_t slot, const struct walk_memo *m);
+void unwind_with_bp_beside(struct unwound *u, struct walk_frame *out, uint64_t room, struct step s, const struct walk_memo *m);
 /** The whole walk of the hook whose frame is fp into w, nothing remembered. */
 void unwind_anew(struct walk_list *w, const uint64_t *fp);
 
@@ -74,8 +78,28 @@ bool walk_words(struct walk_memo *m);
  *  exact again, else the first frame that could not be taken over; what lies outward of that is as it was. */
 struct walk_frame *walk_words_patch(struct walk_memo *m, struct walk_frame *f);
 
+/** While t keeps one walk alone: makes that the one of the hook whose frame is fp. False: it has nothing in common with it that could be
+ *  used, and is void; walk_stay_anew is to be called when it was unwound anew. */
+bool walk_stay(struct agent_thread *t, const uint64_t *fp);
+void walk_stay_anew(struct agent_thread *t);
+/** t's memos are judged: from now on it may keep one walk alone. */
+void walk_stay_judge(struct agent_thread *t);
+/** t goes back to its memos. */
+void walk_stay_end(struct agent_thread *t);
+
 /** Makes room for so many frames; what m held is lost when it had less. False: no memory, m is as before. */
 bool memo_reserve(struct walk_memo *m, uint32_t frames);
+
+/** Copies frames just written: word by word as they were, for a wider load must wait until its parts have left the store buffer. */
+static ALWAYS_INLINE void walk_copy_fresh(struct walk_frame *to, const struct walk_frame *from, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++) {
+		to[i].slot = *(const volatile uint64_t *)&from[i].slot;
+		to[i].pc = *(const volatile uint64_t *)&from[i].pc;
+		to[i].bp = *(const volatile uint64_t *)&from[i].bp;
+		to[i].rule_bits = *(const volatile uint64_t *)&from[i].rule_bits;
+	}
+}
 
 /** Ends a walk at its `end`. */
 static inline void walk_close(struct walk_list *w)

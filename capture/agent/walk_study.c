@@ -24,6 +24,25 @@ void walk_void(struct walk_memo *m)
 	m->words_hold = false;
 }
 
+void walk_uncount(struct agent_thread *t)
+{
+	for (uint64_t i = 0; i <= t->memo_mask; i++)
+		t->memos[i].stamp = 0;
+	for (uint64_t i = 0; t->many && i <= t->many_mask; i++)
+		t->many[i].stamp = 0;
+	if (t->stay)
+		t->stay->stamp = 0;
+}
+
+void walk_forget(struct agent_thread *t)
+{
+	walk_stay_end(t); /* what was kept alone begins from nothing when it is kept again */
+	for (uint64_t i = 0; i <= t->memo_mask; i++)
+		walk_void(&t->memos[i]);
+	t->recent = t->memos;
+	walk_shallow_forget(t);
+}
+
 bool walk_memos(struct agent_thread *t, uint32_t n)
 {
 	uint32_t ref = db_alloc(n * sizeof(struct walk_memo));

@@ -68,43 +68,92 @@ static struct walk_frame *look_for(struct look *l, const struct walk_frame *f, c
 	return NULL;
 }
 
+/* ---- beside the walk before ---- */
+
+/* Where unwinding stands beside the old walk. */
+struct beside {
+	const struct walk_memo *memo;
+	struct walk_frame *old; /* the innermost of its frames that may still be met */
+};
+
+/* The new walk's last frame is f, and it goes on as s says. Returns the old frame behind the one that is equal to f, where the old walk
+ * holds from there on; else NULL, and what will not be met any more is passed over. Sets *need_bp where rbp would have to be known. */
+static ALWAYS_INLINE struct walk_frame *beside_meet(struct beside *b, const struct walk_frame *f, const struct step *s, bool with_bp,
+						    bool *need_bp)
+{
+	struct walk_frame *old = b->old, *end = b->memo->list.end, *stuck;
+
+	while (old < end && old->slot < f->slot)
+		old++;
+	b->old = old;
+	if (old->slot != f->slot || old->pc != f->pc || old + 1 >= end || old[1].slot != s->slot)
+		return NULL;
+	if (UNLIKELY(old[1].bits & WALK_NEEDS_BP)) {
+		if (!with_bp) {
+			*need_bp = true;
+			return NULL;
+		}
+		if (old[1].bp != s->bp)
+			return NULL;
+	}
+	stuck = memo_verify(b->memo, old + 1);
+	if (LIKELY(stuck == end))
+		return old + 1;
+	b->old = stuck + 1; /* at most the end */
+	return NULL;
+}
+
+/* One frame outward, from its return address at *slot, noted in f. Returns its rule. */
+static ALWAYS_INLINE uint32_t step_plain(struct walk_frame *f, uint64_t *slot)
+{
+	uint64_t i = *(const volatile uint16_t *)*slot; /* the pc's low bits */
+	uint64_t next = *slot + arch_load16_of(agent_rules, i); /* read by itself, it is had a cycle sooner */
+	uint64_t word = ATOMIC_LOAD(&agent_rules[i]), pc = word_at(*slot);
+	uint32_t rule = (uint32_t)word;
+
+	f->slot = *slot;
+	f->pc = pc;
+	if (LIKELY((word >> 32 == pc >> 16) & (next - *slot == (word & 0xffff))) && LIKELY(CFI_TYPE(word) == CFI_T_RSP && word)) {
+		*slot = next;
+	} else {
+		rule = rule_get(pc);
+		*slot += rule & 0x1fff8;
+	}
+	f->rule_bits = rule;
+	return rule;
+}
+
+/* The frame of f, the last, cannot be left by rsp alone. Returns behind the last frame. */
+static ALWAYS_INLINE struct walk_frame *plain_ends(struct unwound *u, struct walk_frame *f, uint32_t rule)
+{
+	if (!f->pc) /* some threads and coroutines begin with a return address of 0: the frame before was the last */
+		return f;
+	if (CFI_TYPE(rule) == CFI_T_NONE)
+		u->flags = SILT_DB_STACK_NO_CFI;
+	else
+		u->need_bp = CFI_TYPE(rule) != CFI_T_END;
+	return f + 1;
+}
+
 void unwind_plain(struct unwound *u, struct walk_frame *out, uint64_t room, uint64_t slot, const struct walk_memo *from,
 		  struct walk_frame *join, struct walk_meeting *met)
 {
 	struct walk_frame *f = out;
 	struct look look;
-	uint64_t pc, word, here, next;
 	uint32_t rules = 0, rule;
 
 	*u = (struct unwound){ .join = NULL };
 	look_start(&look, out, room, from, join, met);
 	for (;;) {
-		uint64_t i = *(const volatile uint16_t *)slot; /* the pc's low bits */
+		uint64_t here = slot;
 
-		next = slot + arch_load16_of(agent_rules, i); /* read by itself, it is had a cycle sooner */
-		word = ATOMIC_LOAD(&agent_rules[i]);
-		pc = word_at(slot);
-		f->slot = here = slot;
-		f->pc = pc;
-		rule = (uint32_t)word;
-		if (LIKELY((word >> 32 == pc >> 16) & (next - slot == (word & 0xffff))) && LIKELY(CFI_TYPE(word) == CFI_T_RSP && word)) {
-			slot = next;
-		} else {
-			rule = rule_get(pc);
-			slot += rule & 0x1fff8;
-		}
-		f->rule_bits = rule;
-		f++;
+		rule = step_plain(f, &slot);
 		rules |= rule;
 		if (UNLIKELY(CFI_TYPE(rule) != CFI_T_RSP)) {
-			if (!pc) /* some threads and coroutines begin with a return address of 0: the frame before was the last */
-				f--;
-			else if (CFI_TYPE(rule) == CFI_T_NONE)
-				u->flags = SILT_DB_STACK_NO_CFI;
-			else
-				u->need_bp = CFI_TYPE(rule) != CFI_T_END;
+			f = plain_ends(u, f, rule);
 			break;
 		}
+		f++;
 		if (UNLIKELY((f == look.next) | (here >= look.next_slot))) {
 			struct step s = { .slot = slot };
 
@@ -119,6 +168,30 @@ void unwind_plain(struct unwound *u, struct walk_frame *out, uint64_t room, uint
 		}
 	}
 	met->slot = u->join ? u->join[-1].slot : 0;
+	u->end = f;
+	u->rules = rules;
+}
+
+void unwind_plain_beside(struct unwound *u, struct walk_frame *out, uint64_t room, uint64_t slot, const struct walk_memo *m)
+{
+	struct walk_frame *f = out;
+	struct beside b = { m, m->list.frame };
+	uint32_t rules = 0, rule;
+
+	*u = (struct unwound){ .join = NULL };
+	while (f < out + room && !u->join && !u->need_bp) {
+		struct step s;
+
+		rule = step_plain(f, &slot);
+		rules |= rule;
+		if (UNLIKELY(CFI_TYPE(rule) != CFI_T_RSP)) {
+			f = plain_ends(u, f, rule);
+			break;
+		}
+		f++;
+		s.slot = slot;
+		u->join = beside_meet(&b, f - 1, &s, false, &u->need_bp);
+	}
 	u->end = f;
 	u->rules = rules;
 }
@@ -212,58 +285,95 @@ static ALWAYS_INLINE enum step_result step_out(struct step *s, uint32_t rule)
 	return STEP_ON;
 }
 
-void unwind_with_bp(struct unwound *u, struct walk_frame *out, uint64_t room, struct step s, const struct walk_memo *from,
+/* One frame outward with rsp and rbp, noted in f. */
+static ALWAYS_INLINE enum step_result step_with_bp(struct unwound *u, struct walk_frame *f, struct step *s)
+{
+	uint64_t pc = word_at(s->slot);
+	uint32_t rule = rule_get(s->interrupted ? pc | RULE_EXACT : pc);
+	enum step_result r;
+
+	f->slot = s->slot;
+	f->pc = pc;
+	f->bp = s->bp;
+	f->rule_bits = rule | (uint64_t)s->interrupted << 32; /* WALK_INTERRUPTED is 1 */
+	u->rules |= rule;
+	u->specials |= s->interrupted;
+	r = step_out(s, rule);
+	if (UNLIKELY(r != STEP_ON))
+		return r;
+	u->uses_bp |= CFI_TYPE(rule) ^ CFI_T_RSP; /* not for the outermost frame: nothing leaves it */
+	u->specials |= CFI_TYPE(rule) > CFI_T_RBP;
+	return r;
+}
+
+/* f, the last frame, was not left for another. Returns behind the last frame. */
+static ALWAYS_INLINE struct walk_frame *ends_with_bp(struct unwound *u, struct walk_frame *f, enum step_result r)
+{
+	if (!f->pc) /* as in unwind_plain */
+		return f;
+	if (r == STEP_NO_CFI)
+		u->flags = SILT_DB_STACK_NO_CFI;
+	else if (r == STEP_BROKEN)
+		u->flags = SILT_DB_STACK_BROKEN;
+	else
+		u->generic = r == STEP_GENERIC;
+	return f + 1;
+}
+
+void unwind_with_bp(struct unwound *ret, struct walk_frame *out, uint64_t room, struct step s, const struct walk_memo *from,
 		    struct walk_frame *join, struct walk_meeting *met)
 {
+	struct unwound u = { .join = NULL };
 	struct walk_frame *f = out;
 	struct look look;
-	uint32_t rules = 0, uses_bp = 0, specials = 0;
 
-	*u = (struct unwound){ .join = NULL };
 	look_start(&look, out, room, from, join, met);
 	for (;;) {
-		uint64_t pc = word_at(s.slot);
-		uint32_t rule = rule_get(s.interrupted ? pc | RULE_EXACT : pc);
-		enum step_result r;
+		enum step_result r = step_with_bp(&u, f, &s);
 
-		f->slot = s.slot;
-		f->pc = pc;
-		f->bp = s.bp;
-		f->rule_bits = rule | (uint64_t)s.interrupted << 32; /* WALK_INTERRUPTED is 1 */
-		f++;
-		rules |= rule;
-		specials |= s.interrupted;
-		r = step_out(&s, rule);
 		if (UNLIKELY(r != STEP_ON)) {
-			if (!pc) /* as in unwind_plain */
-				f--;
-			else if (r == STEP_NO_CFI)
-				u->flags = SILT_DB_STACK_NO_CFI;
-			else if (r == STEP_BROKEN)
-				u->flags = SILT_DB_STACK_BROKEN;
-			else
-				u->generic = r == STEP_GENERIC;
+			f = ends_with_bp(&u, f, r);
 			break;
 		}
-		uses_bp |= CFI_TYPE(rule) ^ CFI_T_RSP; /* not for the outermost frame: nothing leaves it */
-		specials |= CFI_TYPE(rule) > CFI_T_RBP;
+		f++;
 		if (UNLIKELY((f == look.next) | (f[-1].slot >= look.next_slot))) {
-			if (look.memo && (u->join = look_for(&look, f - 1, &s, true)))
+			if (look.memo && (u.join = look_for(&look, f - 1, &s, true)))
 				break;
 			if (f == look.limit) {
 				if (word_at(s.slot))
-					u->flags = SILT_DB_STACK_DEPTH;
+					u.flags = SILT_DB_STACK_DEPTH;
 				break;
 			}
 			look_later(&look, f, (uint64_t)(f - out));
 		}
 	}
 	if (met)
-		met->slot = u->join ? u->join[-1].slot : 0;
-	u->end = f;
-	u->rules = rules;
-	u->uses_bp = uses_bp;
-	u->specials = specials;
+		met->slot = u.join ? u.join[-1].slot : 0;
+	u.end = f;
+	*ret = u;
+}
+
+void unwind_with_bp_beside(struct unwound *ret, struct walk_frame *out, uint64_t room, struct step s, const struct walk_memo *m)
+{
+	struct unwound u = { .join = NULL };
+	struct walk_frame *f = out;
+	struct beside b = { m, m->list.frame };
+	bool need_bp;
+
+	while (f < out + room && !u.join) {
+		enum step_result r = step_with_bp(&u, f, &s);
+
+		if (UNLIKELY(r != STEP_ON)) {
+			f = ends_with_bp(&u, f, r);
+			break;
+		}
+		f++;
+		if (UNLIKELY(u.specials)) /* these are not told apart here */
+			break;
+		u.join = beside_meet(&b, f - 1, &s, true, &need_bp);
+	}
+	u.end = f;
+	*ret = u;
 }
 
 COLD void unwind_anew(struct walk_list *w, const uint64_t *fp)

@@ -90,7 +90,7 @@ struct walk_frame *walk_verify_bp(struct walk_memo *m, const uint64_t *fp)
 		return NULL;
 	if (!m->words_hold) {
 		f = memo_verify(m, m->list.frame);
-		if (f == m->list.end) /* it will be met again */
+		if (f == m->list.end && !m->alone) /* it will be met again */
 			walk_words(m);
 		return f;
 	}
