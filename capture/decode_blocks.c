@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* Walking the live table of a trace database in the order of addresses. */
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "capture/decode_internal.h"
 
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define PAGE_SLOTS 512u /* addresses a page's entries can name: 4096 / 8 */
+#define PAGE_SLOTS SILT_DECODE_PAGE_SLOTS
+#define PARALLEL_MIN 262144u /* entries from which on a second thread takes a half of them */
 
 struct extra { /* a block from outside the page directory */
 	silt_addr addr;
@@ -18,6 +20,8 @@ struct extra { /* a block from outside the page directory */
 
 struct walk {
 	struct silt_decode *d;
+	const struct silt_decode_part *parts;
+	size_t part_count;
 	SILT_VEC(struct extra) extras; /* sorted */
 	size_t extra_next;
 	const struct silt_db_side *side; /* NULL: none */
@@ -30,42 +34,6 @@ struct walk {
 	uint64_t *size;
 	uint32_t *context;
 };
-
-/* ---- which parts of the sparse tables were ever written to: reading the others costs a page fault for each ---- */
-
-static bool part_written(const uint64_t *parts, uint64_t part)
-{
-	return parts[part / 64] >> part % 64 & 1;
-}
-
-/* From entry i on, the first that may have been written to, where so many make a part; else their number. */
-static uint32_t next_written(const uint64_t *parts, uint32_t per_part, uint32_t i, uint32_t count)
-{
-	while (i < count && !(i % per_part) && !part_written(parts, i / per_part))
-		i += per_part;
-	return i;
-}
-
-static uint32_t root_next(const struct silt_decode *d, uint32_t i)
-{
-	return next_written(d->db->root_parts, SILT_DB_PART / sizeof(uint32_t), i, SILT_DB_ROOT_ENTRIES);
-}
-
-static uint32_t leaf_next(const uint64_t *leaf, uint32_t i)
-{
-	return next_written(leaf + SILT_DB_LEAF_PAGES, SILT_DB_PART / sizeof(*leaf), i, SILT_DB_LEAF_PAGES);
-}
-
-static uint32_t side_next(const struct silt_decode *d, uint32_t i)
-{
-	if (i >= d->db->side_high && i < SILT_DB_SIDE_DENSE)
-		i = SILT_DB_SIDE_DENSE;
-	/* Entries lie across the parts' ends: a part is where one begins. */
-	while (i >= SILT_DB_SIDE_DENSE && i < SILT_DB_SIDE_ENTRIES &&
-	       !part_written(d->db->side_parts, (i - SILT_DB_SIDE_DENSE) * sizeof(struct silt_db_side) / SILT_DB_PART))
-		i++;
-	return i;
-}
 
 static int compare_extras(const void *a, const void *b)
 {
@@ -94,7 +62,7 @@ static void add_pool(struct walk *w, silt_addr addr, uint64_t size, uint32_t con
 {
 	bool huge = size == SILT_DB_SIZE_HUGE;
 
-	for (uint32_t i = 0; huge && w->side && (i = side_next(w->d, i)) < SILT_DB_SIDE_ENTRIES; i++) {
+	for (uint32_t i = 0; huge && w->side && (i = silt_decode_side_next(w->d, i)) < SILT_DB_SIDE_ENTRIES; i++) {
 		if (w->side[i].key != addr)
 			continue;
 		size = w->side[i].size;
@@ -123,7 +91,7 @@ static bool collect_side(struct walk *w)
 		w->side = silt_decode_at(d, d->db->side_ref, SILT_DB_SIDE_ENTRIES * sizeof(*w->side));
 	if (d->db->thread_ref && d->thread_count)
 		threads = silt_decode_at(d, d->db->thread_ref, d->thread_count * sizeof(*threads));
-	for (uint32_t i = 0; w->side && ok && (i = side_next(d, i)) < SILT_DB_SIDE_ENTRIES; i++) {
+	for (uint32_t i = 0; w->side && ok && (i = silt_decode_side_next(d, i)) < SILT_DB_SIDE_ENTRIES; i++) {
 		const struct silt_db_side *s = &w->side[i];
 
 		if (s->key > 1 && !(s->key & SILT_DB_SIDE_BUSY) && !is_pool_size(d, s))
@@ -257,7 +225,7 @@ static void walk_chunk(struct walk *w, silt_addr page, const uint64_t *chunk, ui
 	}
 }
 
-static int spend(struct silt_decode *d, uint64_t bytes, struct silt_error *err)
+int silt_decode_spend(struct silt_decode *d, uint64_t bytes, struct silt_error *err)
 {
 	if (bytes > d->budget)
 		return silt_error_set(err, SILT_E_BAD_DATA,
@@ -266,14 +234,14 @@ static int spend(struct silt_decode *d, uint64_t bytes, struct silt_error *err)
 	return 0;
 }
 
-static int walk_leaf(struct walk *w, silt_addr base, const uint64_t *leaf, struct silt_error *err)
+static int walk_part(struct walk *w, const struct silt_decode_part *part, struct silt_error *err)
 {
 	struct silt_decode *d = w->d;
-	int rc = spend(d, SILT_DB_LEAF_PAGES * sizeof(*leaf), err);
+	int rc = 0;
 
-	for (uint32_t i = 0; !rc && (i = leaf_next(leaf, i)) < SILT_DB_LEAF_PAGES; i++) {
-		uint64_t word = leaf[i];
-		silt_addr page = base + (silt_addr)i * 4096;
+	for (uint32_t i = 0; !rc && i < SILT_DECODE_PART_PAGES; i++) {
+		uint64_t word = part->words[i];
+		silt_addr page = part->base + (silt_addr)i * 4096;
 		uint32_t capacity = SILT_DB_PAGE_CAPACITY(word);
 		const uint64_t *chunk;
 
@@ -284,7 +252,7 @@ static int walk_leaf(struct walk *w, silt_addr base, const uint64_t *leaf, struc
 				emit_entry(w, page, word);
 			continue;
 		}
-		rc = spend(d, capacity * sizeof(*chunk), err);
+		rc = silt_decode_spend(d, capacity * sizeof(*chunk), err);
 		chunk = silt_decode_at(d, SILT_DB_PAGE_REF(word), capacity * sizeof(*chunk));
 		if (!rc && chunk)
 			walk_chunk(w, page, chunk, capacity);
@@ -292,23 +260,12 @@ static int walk_leaf(struct walk *w, silt_addr base, const uint64_t *leaf, struc
 	return rc;
 }
 
-static int walk_root(struct walk *w, struct silt_error *err)
+static int walk_parts(struct walk *w, struct silt_error *err)
 {
-	struct silt_decode *d = w->d;
-	const uint32_t *root = NULL;
 	int rc = 0;
 
-	if (d->db->root_ref)
-		root = silt_decode_at(d, d->db->root_ref, SILT_DB_ROOT_ENTRIES * sizeof(*root));
-	for (uint32_t i = 0; root && !rc && (i = root_next(d, i)) < SILT_DB_ROOT_ENTRIES; i++) {
-		const uint64_t *leaf;
-
-		if (!root[i])
-			continue;
-		leaf = silt_decode_at(d, root[i], SILT_DB_LEAF_BYTES);
-		if (leaf)
-			rc = walk_leaf(w, (silt_addr)i << 30, leaf, err);
-	}
+	for (size_t i = 0; !rc && i < w->part_count; i++)
+		rc = walk_part(w, &w->parts[i], err);
 	return rc;
 }
 
@@ -322,7 +279,7 @@ static int collect_extras(struct walk *w, struct silt_error *err)
 
 	if (ok && d->has_pools) {
 		w->only_pools = true;
-		rc = walk_root(w, err);
+		rc = walk_parts(w, err);
 		w->only_pools = false;
 		d->budget = budget;
 		d->duplicates = duplicates;
@@ -335,62 +292,180 @@ static int collect_extras(struct walk *w, struct silt_error *err)
 	return rc;
 }
 
-/* How many entries there can be at most: the columns are taken at this size. */
-static uint64_t count_entries(struct silt_decode *d)
+/* The half of a walk that another thread makes, with counters of its own. */
+struct half {
+	struct walk walk;
+	struct silt_decode d;
+	struct silt_error err;
+	int rc;
+};
+
+static void half_free(struct half *h)
 {
-	const uint32_t *root = NULL;
-	uint64_t count = 0, budget = d->budget;
+	free(h->d.sums);
+	free(h->d.estimates);
+	free(h);
+}
 
-	if (d->db->root_ref)
-		root = silt_decode_at(d, d->db->root_ref, SILT_DB_ROOT_ENTRIES * sizeof(*root));
-	for (uint32_t i = 0; root && (i = root_next(d, i)) < SILT_DB_ROOT_ENTRIES; i++) {
-		const uint64_t *leaf = root[i] ? silt_decode_at(d, root[i], SILT_DB_LEAF_BYTES) : NULL;
+/* Takes w's parts from number `first` on away from it, with the extras that lie there and the columns behind `room` blocks. NULL: no
+ * memory, w is as before. */
+static struct half *half_take(struct walk *w, size_t first, uint64_t room)
+{
+	struct half *h = calloc(1, sizeof(*h));
+	struct silt_decode *d = w->d;
+	size_t contexts = (size_t)d->context_count + 1;
 
-		if (!leaf || budget < SILT_DB_LEAF_PAGES * sizeof(*leaf))
-			continue;
-		budget -= SILT_DB_LEAF_PAGES * sizeof(*leaf);
-		for (uint32_t j = 0; (j = leaf_next(leaf, j)) < SILT_DB_LEAF_PAGES; j++) {
-			uint32_t capacity = SILT_DB_PAGE_CAPACITY(leaf[j]);
+	if (!h)
+		return NULL;
+	h->walk = *w;
+	h->d = *d;
+	h->walk.d = &h->d;
+	h->d.sums = calloc(contexts, sizeof(*h->d.sums));
+	h->d.estimates = d->estimates ? calloc(contexts, sizeof(*h->d.estimates)) : NULL;
+	h->d.bad_refs = h->d.bad_contexts = h->d.duplicates = h->d.unknown_sizes = 0;
+	if (!h->d.sums || (d->estimates && !h->d.estimates)) {
+		half_free(h);
+		return NULL;
+	}
+	h->walk.parts += first;
+	h->walk.part_count -= first;
+	w->part_count = first;
+	while (h->walk.extra_next < w->extras.count && w->extras.items[h->walk.extra_next].addr < h->walk.parts->base)
+		h->walk.extra_next++;
+	w->extras.count = h->walk.extra_next;
+	room += w->extras.count;
+	if (w->addr) {
+		h->walk.addr += room;
+		h->walk.size += room;
+		h->walk.context += room;
+		h->walk.capacity -= room;
+		w->capacity = room;
+	}
+	return h;
+}
 
-			if (!leaf[j])
-				continue;
-			/* A page names no more than PAGE_SLOTS addresses, whatever its chunk's capacity. */
-			count += !(leaf[j] & SILT_DB_PAGE_CHUNK) ? 1 : capacity < PAGE_SLOTS ? capacity : PAGE_SLOTS;
+static void *half_walk(void *arg)
+{
+	struct half *h = arg;
+
+	h->rc = walk_parts(&h->walk, &h->err);
+	if (!h->rc)
+		emit_extras_below(&h->walk, UINT64_MAX);
+	return NULL;
+}
+
+/* What a walk has put into its columns: in a damaged database it may have met more. */
+static uint64_t in_columns(const struct walk *w)
+{
+	return w->count < w->capacity ? w->count : w->capacity;
+}
+
+static void half_add(struct walk *w, const struct half *h)
+{
+	struct silt_decode *d = w->d;
+	uint64_t n = in_columns(&h->walk);
+
+	for (size_t i = 0; i <= d->context_count; i++) {
+		d->sums[i].live_count += h->d.sums[i].live_count;
+		d->sums[i].live_bytes += h->d.sums[i].live_bytes;
+		if (d->estimates) {
+			d->estimates[i].count += h->d.estimates[i].count;
+			d->estimates[i].bytes += h->d.estimates[i].bytes;
 		}
 	}
-	return count;
+	d->bad_refs += h->d.bad_refs;
+	d->bad_contexts += h->d.bad_contexts;
+	d->duplicates += h->d.duplicates;
+	d->unknown_sizes += h->d.unknown_sizes;
+	w->count = in_columns(w);
+	if (w->addr) {
+		memmove(w->addr + w->count, h->walk.addr, n * sizeof(*w->addr));
+		memmove(w->size + w->count, h->walk.size, n * sizeof(*w->size));
+		memmove(w->context + w->count, h->walk.context, n * sizeof(*w->context));
+	}
+	w->count += n;
+	w->capacity += h->walk.capacity;
+}
+
+/* Walks all parts and extras; entries: of all parts. */
+static int walk_all(struct walk *w, uint64_t entries, struct silt_error *err)
+{
+	struct half *h = NULL;
+	pthread_t thread;
+	bool beside;
+	int rc;
+
+	if (entries >= PARALLEL_MIN && w->part_count > 1) {
+		uint64_t room = 0;
+		size_t first = 0;
+
+		while (first < w->part_count - 1 && (room < entries / 2 || !first))
+			room += w->parts[first++].entries;
+		h = half_take(w, first, room);
+	}
+	beside = h && !pthread_create(&thread, NULL, half_walk, h);
+	rc = walk_parts(w, err);
+	if (!rc)
+		emit_extras_below(w, UINT64_MAX);
+	if (!h)
+		return rc;
+	if (beside)
+		pthread_join(thread, NULL);
+	else
+		half_walk(h);
+	if (!rc && h->rc) {
+		*err = h->err;
+		rc = h->rc;
+	}
+	if (!rc)
+		half_add(w, h);
+	half_free(h);
+	return rc;
+}
+
+static int take_columns(struct walk *w, uint64_t entries, struct silt_error *err)
+{
+	struct silt_snapshot *s = w->d->s;
+
+	w->capacity = entries + w->extras.count;
+	w->addr = silt_snapshot_array(s, w->capacity, sizeof(*w->addr));
+	w->size = silt_snapshot_array(s, w->capacity, sizeof(*w->size));
+	w->context = silt_snapshot_array(s, w->capacity, sizeof(*w->context));
+	if (w->addr && w->size && w->context)
+		return 0;
+	return silt_error_set(err, SILT_E_NOMEM, "out of memory for %llu blocks", (unsigned long long)w->capacity);
 }
 
 int silt_decode_blocks(struct silt_decode *d, bool with_blocks, struct silt_error *err)
 {
 	struct walk *w = calloc(1, sizeof(*w));
+	struct silt_decode_parts parts = { .list = { 0 } };
+	uint64_t entries = 0;
 	int rc;
 
 	if (!w)
 		return silt_error_set(err, SILT_E_NOMEM, "out of memory");
 	w->d = d;
-	rc = collect_extras(w, err);
-	if (!rc && with_blocks) {
-		w->capacity = count_entries(d) + w->extras.count;
-		w->addr = silt_snapshot_array(d->s, w->capacity, sizeof(*w->addr));
-		w->size = silt_snapshot_array(d->s, w->capacity, sizeof(*w->size));
-		w->context = silt_snapshot_array(d->s, w->capacity, sizeof(*w->context));
-		if (!w->addr || !w->size || !w->context)
-			rc = silt_error_set(err, SILT_E_NOMEM, "out of memory for %llu blocks",
-					    (unsigned long long)w->capacity);
-	}
+	rc = silt_decode_list_parts(d, &parts, err);
+	for (size_t i = 0; i < parts.list.count; i++)
+		entries += parts.list.items[i].entries;
+	w->parts = parts.list.items;
+	w->part_count = parts.list.count;
 	if (!rc)
-		rc = walk_root(w, err);
+		rc = collect_extras(w, err);
+	if (!rc && with_blocks)
+		rc = take_columns(w, entries, err);
 	if (!rc)
-		emit_extras_below(w, UINT64_MAX);
+		rc = walk_all(w, entries, err);
 	if (!rc && with_blocks) {
-		d->s->blocks.count = w->count < w->capacity ? w->count : w->capacity;
+		d->s->blocks.count = in_columns(w);
 		d->s->blocks.addr = w->addr;
 		d->s->blocks.size = w->size;
 		d->s->blocks.context = w->context;
 	}
 	d->s->has_blocks = with_blocks;
 	silt_vec_free(&w->extras);
+	silt_vec_free(&parts.list);
 	free(w);
 	return rc;
 }

@@ -86,6 +86,24 @@ uint32_t silt_decode_module_of(const struct silt_decode *d, silt_addr pc, uint32
 int silt_decode_threads(struct silt_decode *d, struct silt_error *err);
 /** Sums what contexts and the threads' caches counted into d->sums. */
 int silt_decode_counts(struct silt_decode *d, struct silt_error *err);
+/** Takes bytes off what may still be read of the live table. */
+int silt_decode_spend(struct silt_decode *d, uint64_t bytes, struct silt_error *err);
+
+#define SILT_DECODE_PAGE_SLOTS 512u /* addresses a page's entries can name: 4096 / 8 */
+#define SILT_DECODE_PART_PAGES (SILT_DB_PART / 8)
+/** A part of the live table that was written to. */
+struct silt_decode_part {
+	silt_addr base;		/* of its first page */
+	const uint64_t *words;	/* of its pages: SILT_DECODE_PART_PAGES */
+	uint64_t entries;	/* at most so many blocks */
+};
+struct silt_decode_parts {
+	SILT_VEC(struct silt_decode_part) list;
+};
+/** All of them that are not empty, in the order of addresses, put behind those in ret. */
+int silt_decode_list_parts(struct silt_decode *d, struct silt_decode_parts *ret, struct silt_error *err);
+/** The first entry of the side table at or behind number i that may have been written to, or their number. */
+uint32_t silt_decode_side_next(const struct silt_decode *d, uint32_t i);
 /** Walks the live table: live sums into d->sums, and with_blocks the blocks' columns, still with database contexts. */
 int silt_decode_blocks(struct silt_decode *d, bool with_blocks, struct silt_error *err);
 /** Contexts, stacks and frames of the snapshot; fills d->context_out. */
