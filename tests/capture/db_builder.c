@@ -132,7 +132,7 @@ void model_create(struct model *m, uint64_t seed, uint32_t heap_blocks)
 	for (uint32_t i = 0; i < MAPPINGS; i++)
 		add_block(m, 0x7e0000000000ull + i * 0x1000000ull, 4096ull * (1 + below(m, 1000)), context_of_kind(m, 1));
 	for (uint32_t i = 0; i < ODDS; i++)
-		add_block(m, 0x7d0000000001ull + i * 64, below(m, 60), context_of_kind(m, 2));
+		add_block(m, (i % 3 ? 0x7d0000000001ull : 0x7f8000000001ull) + i * 64, below(m, 60), context_of_kind(m, 2));
 	for (uint32_t i = 0; i < POOLS; i++) /* every other one starts where a heap block starts */
 		add_block(m, i & 1 ? m->blocks[HUGE_BLOCKS + i].addr : 0x7d1000000000ull + i * 48, 8 + below(m, 60),
 			  context_of_kind(m, 2));
