@@ -318,6 +318,7 @@ struct walk_memo { /* a remembered walk; what the common way needs stands first 
 	bool words_hold; /* see walk_words.c */
 	bool alone;	 /* the only one: see walk_stay.c */
 	uint16_t before; /* there: frames there is room for before the first */
+	struct walk_frame *base; /* where its room begins */
 	union {
 		struct walk_word extra[AGENT_EXTRA_MAX];
 		struct walk_again again;
@@ -369,11 +370,10 @@ struct agent_thread { /* the first cache lines serve the common way */
 	uint32_t interned; /* how many */
 	/* walk_stay.c */
 	struct walk_memo *stay; /* the walk kept alone; NULL: never was */
-	struct walk_frame *stay_base; /* where its room begins */
 	struct walk_memo *many; /* not NULL: `memos` is `stay`, and these are the memos, with their mask */
 	uint64_t many_mask;
 	int32_t stay_turn, stay_luck; /* walks until it is judged which way is better; does the kept one serve? */
-	uint32_t stay_rebuilds; /* how many walks had been put together anew when that was judged */
+	uint32_t stay_anew; /* how many of them were put together anew */
 	uint32_t rebuilds, rebuilds_next; /* walks not found among the memos; when something is to be done about it */
 	struct walk_meeting met;
 	/* Of full length: where new frames are put together; a walk unwound anew; a signal handler's. */
@@ -449,8 +449,8 @@ static ALWAYS_INLINE uint64_t stack_key(uint64_t sum, uint64_t rest)
 	/* The sum's multipliers have mixed its upper half. The bit, so that it is never 0, serves for nothing else. */
 	return ((sum + rest) ^ (sum + rest) >> 32) | 1u << 31;
 }
-/** Finds or makes the context; notes the frames' nodes in w. Never 0: SILT_DB_CONTEXT_OVERFLOW when there is no room. t: whose w is, or
- *  NULL where nothing of it may be used. */
+/** Finds or makes the context; notes the frames' nodes in w where all further out are known. Never 0: SILT_DB_CONTEXT_OVERFLOW when there
+ *  no room. t: whose w is, or NULL where nothing of it may be used. */
 uint32_t stack_intern(struct agent_thread *t, uint64_t key, struct walk_list *w, const struct stack_use *use);
 struct silt_db_context *stack_context(uint32_t index);
 bool stack_setup(void);

@@ -200,7 +200,7 @@ static uint32_t context_new(uint64_t key, uint32_t node, uint32_t flags, const s
  * to be right: about as many bits as what contexts are told apart by. */
 #define HINTS 16384u
 #define HINTS_AFTER 512u /* so many stacks */
-#define HINTS_THREADS 64u /* threads numbered from here on go without, as with memos */
+#define HINTS_THREADS 64u /* those numbered above go without, as with memos */
 
 /* Walks of modules loaded where others had been, and of signal frames, have more to tell nodes apart than is in the sums. */
 static uint64_t *hints_for(struct agent_thread *t, const struct walk_list *w)

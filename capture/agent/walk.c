@@ -14,8 +14,6 @@
  */
 #include "capture/agent/walk.h"
 
-/* Where a walk needed rbp, this many of the next are unwound with it from the start. */
-enum { WITH_BP_WALKS = 32 };
 /* Patching is given up for a while where it mostly ends after a few frames. */
 enum { PATCH_FAR = 4, PATCH_LUCK_MAX = 8, PATCH_LUCK_MIN = -64 };
 
@@ -162,16 +160,7 @@ static void tail_move(struct walk_list *w, struct walk_frame *dest, const struct
 	}
 }
 
-/* m's `checks` where frames have come to stand `by` places further out than they stood in `from`. */
-static uint64_t checks_moved(const struct walk_memo *from, int64_t by)
-{
-	if (by >= 0)
-		return by < WALK_CHECKS ? from->checks << by : 0;
-	/* Of what stood beyond them nothing is known: a bit set for nothing does no harm. */
-	return -by < WALK_CHECKS ? from->checks >> -by | ~0ull << (WALK_CHECKS + by) : ~0ull;
-}
-
-/* The same of what is said of saved rbp. */
+/* The same of what is said of saved rbp, and m's `checks`. */
 static void saved_move(struct walk_memo *m, const struct walk_frame *dest, const struct walk_memo *from, const struct walk_frame *join,
 		       uint64_t n)
 {
@@ -179,7 +168,7 @@ static void saved_move(struct walk_memo *m, const struct walk_frame *dest, const
 	struct walk_word *to = m->saved + here;
 	const struct walk_word *old = from->saved + there;
 
-	m->checks = from->list.uses_bp ? checks_moved(from, here - there) : 0;
+	m->checks = from->list.uses_bp ? walk_checks_moved(from->checks, here - there) : 0;
 	if (!from->list.uses_bp) {
 		for (uint64_t i = 0; i < n; i++)
 			to[i] = WALK_WORD_NONE;
@@ -261,7 +250,7 @@ static bool walk_on(struct agent_thread *t, struct walk_memo *m, uint64_t held, 
 
 	if (LIKELY(!t->with_bp)) {
 		unwind_plain(u, fresh, room, s.slot, from, join, &t->met);
-		t->with_bp = u->need_bp ? WITH_BP_WALKS : 0;
+		t->with_bp = u->need_bp ? WALKS_WITH_BP : 0;
 	}
 	if (UNLIKELY(t->with_bp)) {
 		t->with_bp--;
@@ -439,13 +428,16 @@ static struct silt_db_cache_entry *stay_use(struct agent_thread *t, const uint64
 	struct walk_memo *m = t->stay;
 	enum rebuilt how = REBUILT;
 
-	if (UNLIKELY(t->shallow) || UNLIKELY(t->stay_luck <= 0) || UNLIKELY(--t->stay_turn <= 0)) {
+	if (UNLIKELY(t->shallow)) /* so was the one before; if others are, too, there is a cheaper way */
+		t->stay_luck -= WALK_STAY_MISS;
+	if (UNLIKELY(t->stay_luck <= 0) || UNLIKELY(--t->stay_turn <= 0)) {
 		walk_stay_end(t);
 		return NULL;
 	}
 	if (UNLIKELY(!walk_stay(t, fp))) {
 		how = memo_rebuild(t, m, fp, NULL);
-		walk_stay_anew(t);
+		if (m->list.specials) /* these are not joined: memos serve better */
+			t->stay_luck = 0;
 	}
 	return memo_done(t, m, fp, use, how);
 }
@@ -464,14 +456,14 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 		module_refresh();
 		stuck = NULL;
 	}
+	if (!t->many && !t->shallow && UNLIKELY(--t->stay_turn <= 0))
+		walk_stay_judge(t);
 	if (t->many) {
 		e = stay_use(t, fp, &use);
 		if (LIKELY(e))
 			return e;
 		m = walk_memo(t, fp);
 		stuck = NULL;
-	} else if (UNLIKELY(--t->stay_turn <= 0) && !t->shallow) {
-		walk_stay_judge(t);
 	}
 	memo_settle(m);
 	if (!stuck)
@@ -503,6 +495,7 @@ struct silt_db_cache_entry *walk_changed(struct agent_thread *t, struct walk_mem
 			stuck = NULL;
 		}
 		memo_settle(t->recent);
+		t->stay_anew++;
 		how = memo_rebuild(t, m, fp, stuck);
 	}
 	return memo_done(t, m, fp, &use, how);

@@ -78,10 +78,11 @@ bool walk_words(struct walk_memo *m);
  *  exact again, else the first frame that could not be taken over; what lies outward of that is as it was. */
 struct walk_frame *walk_words_patch(struct walk_memo *m, struct walk_frame *f);
 
+/** So much a walk of which the kept one was of no use takes off stay_luck; each of the others gives 1. */
+enum { WALK_STAY_MISS = 8 };
 /** While t keeps one walk alone: makes that the one of the hook whose frame is fp. False: it has nothing in common with it that could be
- *  used, and is void; walk_stay_anew is to be called when it was unwound anew. */
+ *  used, and is void, its room whole. */
 bool walk_stay(struct agent_thread *t, const uint64_t *fp);
-void walk_stay_anew(struct agent_thread *t);
 /** t's memos are judged: from now on it may keep one walk alone. */
 void walk_stay_judge(struct agent_thread *t);
 /** t goes back to its memos. */
@@ -115,6 +116,16 @@ void walk_sums(struct walk_list *w, const struct walk_frame *behind);
 #define WALK_WORD_NONE ((struct walk_word){ (uint64_t)&walk_closing_word, walk_closing_word })
 /** Frames that struct walk_memo's `checks` speaks of. */
 #define WALK_CHECKS 64
+/** `checks`, where frames have come to stand `by` places further out. */
+static ALWAYS_INLINE uint64_t walk_checks_moved(uint64_t checks, int64_t by)
+{
+	if (by >= 0)
+		return by < WALK_CHECKS ? checks << by : 0;
+	/* Of what stood beyond them nothing is known: a bit set for nothing does no harm. */
+	return -by < WALK_CHECKS ? checks >> -by | ~0ull << (WALK_CHECKS + by) : ~0ull;
+}
+/** Where a walk needed rbp, this many of the next are unwound with it from the start. */
+enum { WALKS_WITH_BP = 32 };
 /** Finds out where rbp matters, for the frames inward of `from`. */
 void study_bp(struct walk_memo *m, struct walk_frame *from);
 /** Collects what special frames read. False: the walk cannot be remembered. */

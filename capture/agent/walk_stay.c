@@ -17,17 +17,13 @@ enum {
 	ANEW_SHARE = 3,
 	/* After so many walks they get another try. */
 	TRY_AFTER = 1 << 20,
-	/* Walks that have nothing in common with the one before take off so much of what the others give. */
-	MISS = 8,
 	LUCK_MAX = 1024,
-	WITH_BP = 32, /* as in walk.c */
 };
 
-static void home(struct agent_thread *t)
+/* m begins where its room does. */
+static void home(struct walk_memo *m)
 {
-	struct walk_memo *m = t->stay;
-
-	m->list.frame = t->stay_base;
+	m->list.frame = m->base;
 	m->saved = (struct walk_word *)(void *)(m->list.frame + m->capacity + 1);
 	m->list.tail = (uint64_t *)(void *)(m->saved + m->capacity + 1);
 	m->before = 0;
@@ -42,7 +38,6 @@ static bool make(struct agent_thread *t)
 	if (!m || !memo_reserve(m, FRAMES))
 		return false;
 	m->alone = true;
-	t->stay_base = m->list.frame;
 	IN_ORDER();
 	t->stay = m;
 	return true;
@@ -50,19 +45,19 @@ static bool make(struct agent_thread *t)
 
 void walk_stay_judge(struct agent_thread *t)
 {
-	uint32_t anew = t->rebuilds - t->stay_rebuilds;
-	bool better = anew > JUDGED_AFTER / ANEW_SHARE;
+	bool better = t->stay_anew > JUDGED_AFTER / ANEW_SHARE;
 
 	t->stay_turn = JUDGED_AFTER;
-	t->stay_rebuilds = t->rebuilds;
+	t->stay_anew = 0;
 	if (!better || (!t->stay && !make(t)))
 		return;
-	home(t);
+	home(t->stay);
 	t->stay_turn = TRY_AFTER;
 	t->stay_luck = LUCK_MAX;
-	t->many = t->memos;
 	t->many_mask = t->memo_mask;
-	IN_ORDER(); /* whatever a handler that jumps away leaves, walk_stay_end gets from `many` */
+	IN_ORDER(); /* from here on walk_stay_end puts right whatever a handler that jumps away leaves */
+	t->many = t->memos;
+	IN_ORDER();
 	t->memo_mask = 0; /* never more than there are */
 	IN_ORDER();
 	t->memos = t->stay;
@@ -79,7 +74,7 @@ void walk_stay_end(struct agent_thread *t)
 	t->memo_mask = t->many_mask;
 	t->recent = t->memos;
 	t->stay_turn = JUDGED_AFTER;
-	t->stay_rebuilds = t->rebuilds;
+	t->stay_anew = 0;
 	IN_ORDER();
 	t->many = NULL;
 }
@@ -102,15 +97,6 @@ static void move_out(struct walk_memo *m)
 	m->saved += by;
 	w->end += by;
 	w->nodes_from = w->frame + nodes;
-}
-
-/* Of `checks`, where the first frame comes to be what was `by` frames further out before; by < 0: further in. */
-static uint64_t checks_from(uint64_t checks, int64_t by)
-{
-	if (by <= 0)
-		return -by < WALK_CHECKS ? checks << -by : 0;
-	/* Of what stood beyond them nothing is known: a bit set for nothing does no harm. */
-	return by < WALK_CHECKS ? checks >> by | ~0ull << (WALK_CHECKS - by) : ~0ull;
 }
 
 /* What u found comes to stand before the frames it joined. False: too many for m, or for a walk that is cut off at the limit. */
@@ -136,7 +122,7 @@ static bool put(struct walk_memo *m, struct unwound *u, const struct walk_frame 
 	w->tail += by;
 	m->saved += by;
 	m->before = (uint16_t)(m->before + by);
-	m->checks = checks_from(m->checks, by);
+	m->checks = walk_checks_moved(m->checks, -by);
 	walk_copy_fresh(w->frame, fresh, count);
 	if (w->nodes_from < u->join)
 		w->nodes_from = u->join;
@@ -153,7 +139,7 @@ static void unwind(struct agent_thread *t, struct unwound *u, const struct walk_
 
 	if (LIKELY(!t->with_bp)) {
 		unwind_plain_beside(u, t->spare, room, s.slot, m);
-		t->with_bp = u->need_bp ? WITH_BP : 0;
+		t->with_bp = u->need_bp ? WALKS_WITH_BP : 0;
 	}
 	if (UNLIKELY(t->with_bp)) {
 		t->with_bp--;
@@ -178,15 +164,8 @@ bool walk_stay(struct agent_thread *t, const uint64_t *fp)
 			return true;
 		}
 	}
-	t->stay_luck -= MISS;
-	home(t);
+	t->stay_luck -= WALK_STAY_MISS;
+	home(m);
 	t->recent = m;
 	return false;
-}
-
-void walk_stay_anew(struct agent_thread *t)
-{
-	t->stay_base = t->stay->list.frame; /* it may have got more room */
-	if (t->stay->list.specials)
-		t->stay_luck = 0;
 }

@@ -71,7 +71,8 @@ bool memo_reserve(struct walk_memo *m, uint32_t frames)
 		return false;
 	m->capacity = 0; /* none in between: a handler may jump away from here */
 	IN_ORDER();
-	m->list.frame = db_at(ref);
+	m->list.frame = m->base = db_at(ref);
+	m->before = 0;
 	m->saved = (struct walk_word *)(void *)(m->list.frame + n + 1);
 	m->list.tail = (uint64_t *)(void *)(m->saved + n + 1);
 	m->words = NULL;

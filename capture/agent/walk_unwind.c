@@ -77,7 +77,8 @@ struct beside {
 };
 
 /* The new walk's last frame is f, and it goes on as s says. Returns the old frame behind the one that is equal to f, where the old walk
- * holds from there on; else NULL, and what will not be met any more is passed over. Sets *need_bp where rbp would have to be known. */
+ * holds from there on; else NULL, and what will not be met any more is passed over. Sets *need_bp
+ * where rbp is not known and would have to be. */
 static ALWAYS_INLINE struct walk_frame *beside_meet(struct beside *b, const struct walk_frame *f, const struct step *s, bool with_bp,
 						    bool *need_bp)
 {
@@ -358,7 +359,6 @@ void unwind_with_bp_beside(struct unwound *ret, struct walk_frame *out, uint64_t
 	struct unwound u = { .join = NULL };
 	struct walk_frame *f = out;
 	struct beside b = { m, m->list.frame };
-	bool need_bp;
 
 	while (f < out + room && !u.join) {
 		enum step_result r = step_with_bp(&u, f, &s);
@@ -370,7 +370,7 @@ void unwind_with_bp_beside(struct unwound *ret, struct walk_frame *out, uint64_t
 		f++;
 		if (UNLIKELY(u.specials)) /* these are not told apart here */
 			break;
-		u.join = beside_meet(&b, f - 1, &s, true, &need_bp);
+		u.join = beside_meet(&b, f - 1, &s, true, NULL);
 	}
 	u.end = f;
 	*ret = u;
