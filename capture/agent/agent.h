@@ -450,7 +450,7 @@ static ALWAYS_INLINE uint64_t stack_key(uint64_t sum, uint64_t rest)
 	return ((sum + rest) ^ (sum + rest) >> 32) | 1u << 31;
 }
 /** Finds or makes the context; notes the frames' nodes in w where all further out are known. Never 0: SILT_DB_CONTEXT_OVERFLOW when there
- *  no room. t: whose w is, or NULL where nothing of it may be used. */
+ *  is no room. t: whose w is, or NULL where nothing of it may be used. */
 uint32_t stack_intern(struct agent_thread *t, uint64_t key, struct walk_list *w, const struct stack_use *use);
 struct silt_db_context *stack_context(uint32_t index);
 bool stack_setup(void);

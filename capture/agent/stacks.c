@@ -122,18 +122,53 @@ static uint32_t node_find(uint64_t hash, uint64_t pcword, uint32_t parent)
 	return 0;
 }
 
-/* The node for pcword below parent. *fresh: parent was just made, so it has no children yet that could be found, and looking
- * costs a cache miss a level; set when this one is made. */
-static uint32_t node_intern(uint64_t pcword, uint32_t parent, bool *fresh)
+/* Nodes just made that the hash levels do not lead to yet. Each has its place in a cache line that is at hand for nothing: those of some
+ * are fetched while others are made. */
+#define FRESH_MAX 16u
+struct fresh_nodes {
+	bool any; /* there were some: the last has no children yet that could be found, and looking costs a cache miss a level */
+	uint32_t count;
+	struct {
+		uint64_t hash;
+		uint32_t entry;
+	} node[FRESH_MAX];
+};
+
+static bool fresh_enter(struct fresh_nodes *fresh)
+{
+	uint32_t n = fresh->count;
+
+	fresh->count = 0;
+	for (uint32_t i = 0; i < n; i++)
+		if (!level_put(node_levels(), &agent_db()->node_levels, fresh->node[i].hash, fresh->node[i].entry))
+			return false;
+	return true;
+}
+
+static bool fresh_add(struct fresh_nodes *fresh, uint64_t hash, uint32_t id)
+{
+	uint32_t level = ATOMIC_LOAD(&agent_db()->node_levels);
+
+	if (fresh->count == FRESH_MAX && !fresh_enter(fresh))
+		return false;
+	if (level)
+		__builtin_prefetch((uint32_t *)db_at(node_levels()->ref[level - 1]) + (hash & (SILT_DB_LEVEL_SIZE(level - 1) - 1)), 1);
+	fresh->node[fresh->count].hash = hash;
+	fresh->node[fresh->count++].entry = TAGGED(id, hash, NODE_BITS);
+	fresh->any = true;
+	return true;
+}
+
+/* The node for pcword below parent, the last of `fresh` where there are some. 0: no room. */
+static uint32_t node_intern(uint64_t pcword, uint32_t parent, struct fresh_nodes *fresh)
 {
 	struct silt_db *db = agent_db();
 	uint64_t hash = stack_mix(pcword * RULE_MUL + parent);
-	uint32_t id = *fresh ? 0 : node_find(hash, pcword, parent);
+	uint32_t id = fresh->any ? 0 : node_find(hash, pcword, parent);
 	struct silt_db_node *seg;
 
 	if (id)
 		return id;
-	*fresh = true;
 	/* A number once taken is never given back, even where no memory is found for it: the reader allows for gaps. */
 	if (ATOMIC_LOAD(&db->node_count) >= SILT_DB_NODE_SEG * SILT_DB_NODE_SEGS - 65536)
 		return 0;
@@ -143,9 +178,7 @@ static uint32_t node_intern(uint64_t pcword, uint32_t parent, bool *fresh)
 		return 0;
 	seg[id % SILT_DB_NODE_SEG].pcword = pcword;
 	seg[id % SILT_DB_NODE_SEG].parent = parent;
-	if (!level_put(node_levels(), &agent_db()->node_levels, hash, TAGGED(id, hash, NODE_BITS)))
-		return 0;
-	return id;
+	return fresh_add(fresh, hash, id) ? id : 0;
 }
 
 static uint32_t context_find(uint64_t key)
@@ -258,8 +291,9 @@ uint32_t stack_intern(struct agent_thread *t, uint64_t key, struct walk_list *w,
 {
 	uint32_t id = context_find(key), node = 0;
 	struct walk_frame *known = w->nodes_from;
+	struct fresh_nodes fresh;
 	uint64_t *hints;
-	bool fresh = false, gap;
+	bool gap;
 
 	if (id)
 		return id;
@@ -269,6 +303,8 @@ uint32_t stack_intern(struct agent_thread *t, uint64_t key, struct walk_list *w,
 	hints = t ? hints_for(t, w) : NULL;
 	if (hints)
 		known = node_known(w, hints, &node);
+	fresh.any = false;
+	fresh.count = 0;
 	gap = known < w->nodes_from; /* of the frames between them no nodes are known: then nothing is noted in the walk */
 	for (struct walk_frame *f = known; f-- > w->frame;) {
 		node = node_intern(pcword_of(f), node, &fresh);
@@ -281,6 +317,8 @@ uint32_t stack_intern(struct agent_thread *t, uint64_t key, struct walk_list *w,
 		if (hints)
 			hint_put(hints, w->tail[f - w->frame], node);
 	}
+	if (!fresh_enter(&fresh)) /* before the context: who reads that looks for its nodes */
+		goto full;
 	id = context_new(key, node, w->flags, use);
 	if (id)
 		return id;
