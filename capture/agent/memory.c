@@ -3,6 +3,7 @@
 #include "capture/agent/agent.h"
 
 #include <asm/unistd.h>
+#include <linux/futex.h>
 #include <linux/mman.h>
 
 #define PROT_RW 3
@@ -90,10 +91,24 @@ uint8_t *db_map_slot(uint32_t slot, int fd, uint64_t *ret_mapped)
 	return (uint8_t *)r;
 }
 
+/* Another thread may have let the window grow, and have been interrupted before it said so: then it is given time to go on. */
+enum { GROW_WAITS = 256, GROW_WAIT_NS = 100000 };
+
+static void wait_a_little(void)
+{
+	static uint32_t never;
+	int64_t timeout[2] = { 0, GROW_WAIT_NS };
+
+	sys_futex(&never, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, timeout);
+}
+
 /* Any number of threads may try at once: a stale old size makes mremap fail, and the loop looks again. */
 static bool window_grow(struct silt_db *db, uint64_t need)
 {
-	for (int attempt = 0; attempt < 64; attempt++) {
+	static uint64_t refused; /* the size at which no waiting helped: there is no room, or a limit */
+	int waits = 0;
+
+	for (;;) {
 		uint64_t mapped = ATOMIC_LOAD(&db->mapped);
 		uint64_t step = mapped < WINDOW_STEP_MAX ? mapped : WINDOW_STEP_MAX;
 		uint64_t next = mapped + step, signals;
@@ -113,18 +128,21 @@ static bool window_grow(struct silt_db *db, uint64_t need)
 		sys_signals_block(&signals);
 		r = sys_mremap(db, mapped, next, 0, NULL);
 		if (!sys_failed(r)) {
-			sys_madvise((uint8_t *)db + mapped, next - mapped, MADV_DONTDUMP);
-			atomic_cas64(&db->mapped, mapped, next);
+			atomic_cas64(&db->mapped, mapped, next); /* first, for others wait for it */
 			if (ATOMIC_LOAD(&db_window) < next)
 				ATOMIC_STORE(&db_window, next);
+			sys_madvise((uint8_t *)db + mapped, next - mapped, MADV_DONTDUMP);
 		}
 		sys_signals_restore(&signals);
-		if (!sys_failed(r))
+		if (!sys_failed(r) || ATOMIC_LOAD(&db->mapped) != mapped)
 			continue;
-		if (ATOMIC_LOAD(&db->mapped) == mapped && attempt > 4)
+		if (ATOMIC_LOAD(&refused) == mapped)
 			return false;
+		if (++waits > GROW_WAITS)
+			ATOMIC_STORE(&refused, mapped);
+		else
+			wait_a_little();
 	}
-	return false;
 }
 
 void db_reserve(uint64_t bytes)

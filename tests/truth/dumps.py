@@ -24,6 +24,33 @@ class Frame:
         return "%s+0x%x%s" % (os.path.basename(self.module), self.offset, "!" if self.exact else "")
 
 
+class Stacks(list):
+    """Stacks as printed, each taken apart when somebody asks: (flags, frames, words). There may be many more than blocks."""
+
+    def __init__(self, modules):
+        super().__init__()
+        self.modules = modules
+
+    def __getitem__(self, index):
+        stack = super().__getitem__(index)
+        if isinstance(stack, str):
+            self[index] = stack = self._take_apart(stack)
+        return stack
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def _take_apart(self, rest):
+        words = rest.split()
+        frames = []
+        for word in words[2:]:
+            module, _, offset = word.partition("+")
+            exact = offset.endswith("!")
+            name = "?" if module == "?" else canonical(self.modules[int(module)][0])
+            frames.append(Frame(name, int(offset.rstrip("!"), 16), exact))
+        return int(words[1]), frames, words[2:]
+
+
 class Dump:
     """What `blocks` prints. frames are module index based; `bias` gives run-time addresses back."""
 
@@ -33,7 +60,8 @@ class Dump:
         if result.returncode != 0:
             raise ValueError("%s: %s" % (path, result.stderr.strip() or "blocks ended with %d" % result.returncode))
         self.path = path
-        self.process, self.modules, self.stacks, self.contexts = {}, [], [], []
+        self.process, self.modules, self.contexts = {}, [], []
+        self.stacks = Stacks(self.modules)
         self.blocks, self.counters, self.marks, self.notes, self.total = {}, {}, [], [], None
         self.order = []
         for line in result.stdout.splitlines():
@@ -52,14 +80,7 @@ class Dump:
         self.modules.append((path, int(bias, 16), int(generation), int(unloaded), build_id))
 
     def _stack(self, rest):
-        words = rest.split()
-        frames = []
-        for word in words[2:]:
-            module, _, offset = word.partition("+")
-            exact = offset.endswith("!")
-            name = "?" if module == "?" else canonical(self.modules[int(module)][0])
-            frames.append(Frame(name, int(offset.rstrip("!"), 16), exact))
-        self.stacks.append((int(words[1]), frames, words[2:]))
+        self.stacks.append(rest)
 
     def _context(self, rest):
         self.contexts.append([int(w) for w in rest.split()])
@@ -273,7 +294,8 @@ def compare(dump, ledger, own, limit=2, unnamed=0):
     if unnamed and dump.unnamed < unnamed:
         errors.append("only %d frames are shown by address, expected %d" % (dump.unnamed, unnamed))
     # The other way round: whatever silt says came from the fixture's tracked calls is in the ledger.
-    through = {i for i, (_, frames, _) in enumerate(dump.stacks) if any(f.key() in ledger.labels for f in frames)}
+    live = {dump.contexts[context][1] for _, context in dump.blocks.values()}
+    through = {i for i in live if any(f.key() in ledger.labels for f in dump.stacks[i][1])}
     for addr, (size, context) in dump.blocks.items():
         if dump.contexts[context][1] in through and addr not in ledger.blocks:
             errors.append("block 0x%x of %d bytes is in the dump, not in the ledger: %s" %
