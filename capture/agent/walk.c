@@ -409,8 +409,8 @@ static struct silt_db_cache_entry *memo_use(struct agent_thread *t, struct walk_
 }
 
 /* m is the walk of the hook whose frame is fp: counts it. */
-static struct silt_db_cache_entry *memo_done(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp, const struct stack_use *use,
-					     enum rebuilt how)
+static ALWAYS_INLINE struct silt_db_cache_entry *memo_done(struct agent_thread *t, struct walk_memo *m, const uint64_t *fp,
+							   const struct stack_use *use, enum rebuilt how)
 {
 	struct silt_db_cache_entry *e;
 
@@ -423,7 +423,7 @@ static struct silt_db_cache_entry *memo_done(struct agent_thread *t, struct walk
 }
 
 /* The same where t keeps one walk alone. NULL: it does no longer. */
-static struct silt_db_cache_entry *stay_use(struct agent_thread *t, const uint64_t *fp, const struct stack_use *use)
+static NOINLINE struct silt_db_cache_entry *stay_use(struct agent_thread *t, const uint64_t *fp, const struct stack_use *use)
 {
 	struct walk_memo *m = t->stay;
 	enum rebuilt how = REBUILT;
