@@ -122,8 +122,8 @@ static uint32_t node_find(uint64_t hash, uint64_t pcword, uint32_t parent)
 	return 0;
 }
 
-/* Nodes just made that the hash levels do not lead to yet. Each has its place in a cache line that is at hand for nothing: those of some
- * are fetched while others are made. */
+/* Nodes just made that the hash levels do not lead to yet. Their places there are in as many cache lines, none of them at hand: they are
+ * fetched side by side while the nodes are made. */
 #define FRESH_MAX 16u
 struct fresh_nodes {
 	bool any; /* there were some: the last has no children yet that could be found, and looking costs a cache miss a level */
@@ -229,8 +229,8 @@ static uint32_t context_new(uint64_t key, uint32_t node, uint32_t flags, const s
 /* ---- hints ----
  * A thread's stacks mostly have their outer frames in common with others of its own, but to go down to them from the outermost frame
  * costs two cache misses each, one after the other. So a thread that enters many stacks notes nodes by the hash of their frames from
- * there outward: a word each, of which the upper bits are what is left of the hash. Those, the place, and the node's own address have
- * to be right: about as many bits as what contexts are told apart by. */
+ * there outward: a word each, of which the upper bits are what is left of the hash. Those, the place, and the node's return
+ * address have to be right: about as many bits as what contexts are told apart by. */
 #define HINTS 16384u
 #define HINTS_AFTER 512u /* so many stacks */
 #define HINTS_THREADS 64u /* those numbered above go without, as with memos */
